@@ -96,6 +96,7 @@ class BenchmarkEvaluation(StepCallback):
     def _evaluate_and_log(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.examples:
             return
+        # A step that is also a validation's is evaluated once, and logged for both.
         if trainer.global_step != self._step_evaluated:
             self._step_evaluated = trainer.global_step
             predictions = self._evaluate(trainer, pl_module)
@@ -115,6 +116,7 @@ class BenchmarkEvaluation(StepCallback):
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> list[BenchmarkPrediction]:
         reasoner = pl_module.reasoner
         assert isinstance(reasoner, VideoReasoner)
+        # Every rank answers its share, in turn.
         examples = self.examples[trainer.global_rank :: trainer.world_size]
         with trainer.precision_plugin.forward_context():
             answerer = reasoner_answerer(

@@ -23,7 +23,7 @@ from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule, TrainingBatch
 from vidreason.training.trainable import set_trainable
 
-_GIB = 2**30
+_GIB = 2**30  # bytes
 
 
 @dataclass(eq=False)
@@ -68,17 +68,23 @@ class LargestBatch(Callback):
 
     def _rehearse(self, trainer: Trainer, module: StageModule) -> None:
         strategy = trainer.strategy
+        # What trains now; the rehearsal trains whatever will train at any time.
         training = {n for n, p in module.reasoner.named_parameters() if p.requires_grad}
         devices = [module.device] if module.device.type == "cuda" else []
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices))
             if isinstance(strategy, ParallelStrategy):
+                # Ranks do not wait for each other's gradients: one that fails would leave the
+                # others waiting.
                 stack.enter_context(strategy.block_backward_sync())
             stack.callback(set_trainable, module.reasoner, training)
             stack.callback(module.zero_grad)
             set_trainable(module.reasoner, module.trainable)
             module.on_train_start()  # resets its sums; Lightning calls it again after callbacks
+            # A step holds the optimizer's state as well.
             held = _future_states(trainer)
+            # Two micro-batches are as bad as more: the second has the gradients of the first beside
+            # it.
             for _ in range(min(trainer.accumulate_grad_batches, 2)):
                 batch = trainer.precision_plugin.convert_input(self.make_batch(module.reasoner))
                 # Not by the strategy, on whose way the data module counts what was consumed.

@@ -72,6 +72,7 @@ class LoraMerge(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, StageModule)
         reasoner = pl_module.reasoner
+        # What the trained model computes, before anything of it is written.
         expected = probe(reasoner)
         values = dict(gather_parameters(reasoner, pl_module.trainable))
         if trainer.is_global_zero:
@@ -117,6 +118,7 @@ class LoraMerge(Callback):
                 f"merged reasoner in {self.folder}: likelihoods differ by {difference:.1e}"
             )
             return
+        # Set aside: nobody shall take a model that computes something else for the trained one.
         rejected = self.folder.with_name(self.folder.name + REJECTED)
         shutil.rmtree(rejected, ignore_errors=True)
         os.replace(self.folder, rejected)
@@ -148,6 +150,7 @@ def probe(reasoner: VideoReasoner) -> Tensor:
     device = next(reasoner.fusion.parameters()).device
     generator = torch.Generator().manual_seed(0)
     count = 3
+    # Clips and objects in turn, (1, 3, ...): each kind of token goes through the fusion core.
     visual = VisualBatch(
         features=torch.randn(1, count, reasoner.visual_dim, generator=generator),
         mask=torch.ones(1, count, dtype=torch.bool),

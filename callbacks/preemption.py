@@ -85,6 +85,7 @@ class StopRequest:
 
         SIGUSR1 only requests. A SIGTERM after it, SLURM's at the end of the time, is a first one.
         """
+        # Nothing to save yet, or no longer: the signal does what it did before.
         if not self.has_work and os.getpid() == self._process:
             signal.signal(number, self._former[number])
             signal.raise_signal(number)
@@ -98,6 +99,7 @@ class StopRequest:
             name = signal.Signals(number).name
             # Not print(): the signal may have come in the midst of one.
             os.write(2, f"{name}: finishing the step and saving; a second stops at once\n".encode())
+        # Of two requests the higher status counts: Ctrl-C is not to be resumed by itself.
         self.status = max(self.status, STATUS_OF_SIGNAL[signal.Signals(number)])
 
 
@@ -143,6 +145,7 @@ class Preemption(StepCallback, Checkpoint):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # The ranks' shares of the validation set may be unequal.
         num_batches = sum(int(number) for number in trainer.num_val_batches)
+        # The smallest number: up to there all ranks have a batch, and may agree on stopping.
         self._common_batches = -self._largest(-num_batches)
 
     @override
@@ -199,6 +202,6 @@ class Preemption(StepCallback, Checkpoint):
         """Return the largest of all ranks' numbers; collective."""
         if self._group is None:
             return number
-        numbers = torch.tensor(number)
+        numbers = torch.tensor(number)  # on the host
         torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX, self._group)
         return int(numbers)

@@ -54,6 +54,7 @@ class RunProgress(StepCallback):
     @override
     def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now = time.monotonic()
+        # A terminal has a progress bar.
         if not trainer.is_global_zero or sys.stderr.isatty():
             return
         if now - self._last_line < self.seconds_between_lines:
@@ -71,6 +72,7 @@ class RunProgress(StepCallback):
         if trainer.optimizers:
             rates = {group["lr"] for group in trainer.optimizers[0].param_groups}
             parts.append(f"learning rate {max(rates):.2g}")
+        # Of this start alone: earlier ones may have run on another machine.
         seconds_a_step = (now - self._started) / max(step - self._first_step, 1)
         parts.append(f"{seconds_a_step:.2g} s a step")
         parts.append(f"{duration((last - step) * seconds_a_step)} left")

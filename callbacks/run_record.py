@@ -18,7 +18,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 from vidreason.config import save_config
 from vidreason.cores import available_cores
 from vidreason.secrets import without_secrets
@@ -131,6 +131,7 @@ class RunRecord(Callback):
         reason = None if stop is None else stop.stopping_reason_message
         cause = f"stopped early: {reason}" if reason else "finished"
         if not reason and self.total_steps is not None and trainer.global_step < self.total_steps:
+            # Whoever ended it early: the configuration, or one of the callbacks.
             by_setting = trainer.global_step >= trainer.max_steps
             cause = f"stopped by {'trainer.stop_after_steps' if by_setting else 'a callback'}"
         self._write_end(trainer, cause)
@@ -230,6 +231,7 @@ def recorded_threads(run_dir: Path) -> int | None:
 def read_weight_hashes(run_dir: Path) -> dict[int, str]:
     """Return the hashes of the trained parameters by step, for the steps at which a run saved."""
     path = run_dir / WEIGHTS_FILE
+    # The last line may be cut off by a kill.
     complete = path.read_text().rpartition("\n")[0] if path.exists() else ""
     lines = [json.loads(line) for line in complete.splitlines()]
     return {line["step"]: line["hash"] for line in lines}
@@ -237,7 +239,7 @@ def read_weight_hashes(run_dir: Path) -> dict[int, str]:
 
 def _write_starts(path: Path, starts: list[dict[str, Any]]) -> None:
     """Through a rename, so that a run killed here can still be resumed."""
-    write_atomically(path, json.dumps({"starts": starts}, indent=1) + "\n")
+    write_json_atomically(path, {"starts": starts})
 
 
 def _now() -> str:

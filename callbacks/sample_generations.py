@@ -60,9 +60,7 @@ class SampleGenerations(StepCallback):
         tokens, readable = [], []
         for example in self.examples:
             try:
-                tokens.append(
-                    self.source(example.media, example.start_seconds, example.end_seconds)
-                )
+                tokens.append(self.source(*example.media_span))
                 readable.append(example)
             except VideoReadError as error:
                 rank_zero_warn(f"sample generations leave out {example.id}: {error}")

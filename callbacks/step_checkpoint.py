@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from callbacks.step_callback import StepCallback, logged_metric
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 from vidreason.training.atomic_checkpoint import PARTIAL, CheckpointWriteError
 from vidreason.training.checkpoint import BEST_CHECKPOINT, LAST_CHECKPOINT, step_checkpoints
 from vidreason.training.checkpoint_damage import damage
@@ -118,7 +118,7 @@ class StepCheckpoint(StepCallback, Checkpoint):
         self._scores = ranked
         if trainer.is_global_zero:
             values = {"monitor": self.monitor, "mode": self.mode, "scores": ranked}
-            write_atomically(self.folder / BEST_FILE, json.dumps(values, indent=1) + "\n")
+            write_json_atomically(self.folder / BEST_FILE, values)
             self._link(BEST_CHECKPOINT, next(iter(ranked)))
             self._remove_others(path.name)
 

@@ -96,6 +96,7 @@ class StepGuard(Callback):
         loss, norm = self._measure(trainer, pl_module, optimizer)
         cause = self._cause(loss, norm)
         if not cause:
+            # Only steps that were made say what is usual.
             self._losses.append(loss)
             return
         optimizer.zero_grad(set_to_none=True)  # AdamW passes over parameters without a gradient
@@ -115,6 +116,8 @@ class StepGuard(Callback):
         """Return loss and gradient norm of the step that ends, the same on all ranks."""
         assert isinstance(module, StageModule)
         loss, _, _ = module.step_loss()
+        # With a loss scaler (float16) gradients are scaled and may overflow: it leaves such steps
+        # out itself.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         norm = torch.zeros_like(loss) if scaled else module.step_gradient_norm(optimizer)
         # Equal on all ranks but maybe for the last bit, by which they must not disagree.
@@ -132,6 +135,7 @@ class StepGuard(Callback):
                 return f"gradient {norm}"
         if self.config.spike_deviations is None or len(self._losses) < self.config.window:
             return ""
+        # A spike is far above the last losses; with fewer of them than the window nobody can tell.
         mean, deviation = statistics.fmean(self._losses), statistics.pstdev(self._losses)
         if loss > mean + self.config.spike_deviations * deviation:
             return f"loss {loss:.4g} above {mean:.4g}, deviation {deviation:.2g}"
@@ -140,6 +144,7 @@ class StepGuard(Callback):
     def _record(
         self, trainer: Trainer, cause: str, loss: float, norm: float, ids: list[str]
     ) -> None:
+        # Collective: all ranks get here, since they have the same loss.
         ids_by_rank = of_each_rank(ids)
         rank_zero_warn(f"step {trainer.global_step} is left out: {cause}")
         if trainer.is_global_zero:
@@ -149,6 +154,7 @@ class StepGuard(Callback):
                 "cause": cause,
             }
             measures = {"loss": loss, "gradient_norm": norm}
+            # JSON has no NaN and no infinity.
             line |= {name: value for name, value in measures.items() if math.isfinite(value)}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:

@@ -14,7 +14,7 @@ from callbacks.step_callback import StepCallback
 TRACE_FILE = "trace.json"
 """For chrome://tracing, or ui.perfetto.dev."""
 OPERATIONS_FILE = "operations.txt"
-_NUM_ROWS = 40
+_NUM_ROWS = 40  # operations in the table
 
 
 @dataclass(eq=False)
@@ -69,6 +69,7 @@ class StepProfile(StepCallback):
         self._profile.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._profile.export_chrome_trace(str(self.folder / TRACE_FILE))
+        # By its own time, without that of the operations that it calls.
         sort_by = f"self_{'cuda' if torch.cuda.is_available() else 'cpu'}_time_total"
         table = self._profile.key_averages().table(sort_by=sort_by, row_limit=_NUM_ROWS)
         (self.folder / OPERATIONS_FILE).write_text(table + "\n")

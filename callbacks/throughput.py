@@ -1,6 +1,5 @@
 """Samples and target tokens per second, step times, unreadable videos, waiting and memory."""
 
-import json
 import math
 import resource
 import sys
@@ -19,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from callbacks.step_callback import StepCallback
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule
 from vidreason.training.step_metrics import log_step
@@ -28,7 +27,7 @@ SPEED_FILE = "speed.json"
 """In the run folder: what :meth:`Throughput.summary` says of a run that has ended."""
 
 _UNTIMED = nullcontext()
-_GIB = 2**30
+_GIB = 2**30  # bytes
 _OVER_RANKS = ("samples", "target_tokens", "positions", "computed_positions")
 _COUNTS = (*_OVER_RANKS, "seconds", "waited_seconds")
 _BIN_RATIO = 1.02
@@ -49,6 +48,7 @@ class DataWaitTimer(Profiler):
 
     @override
     def start(self, action_name: str) -> None:
+        # Lightning's name for fetching a batch, after that of the loop.
         if action_name.endswith("train_dataloader_next"):
             self._started = time.perf_counter()
 
@@ -127,6 +127,7 @@ class Throughput(StepCallback):
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         seconds = time.perf_counter() - self._validation_start
+        # As if it had taken no time: both clocks start that much later.
         self._window_start += seconds
         self._step_start += seconds
 
@@ -145,6 +146,7 @@ class Throughput(StepCallback):
     @override
     def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now = time.perf_counter()
+        # Rank 0 counts all steps of the run in a few hundred bins, whatever its length.
         self.step_times[_bin_of(now - self._step_start)] += 1
         self._step_start = now
         if trainer.global_step % self.log_every_n_steps:
@@ -159,12 +161,13 @@ class Throughput(StepCallback):
         if not self.step_times:
             return
         self._end_window(trainer, pl_module)
+        # The fullest of all devices: it is the one that runs out of memory.
         peak = max(of_each_rank(_peak_bytes(pl_module.device)))
         if trainer.is_global_zero:
             summary = {**self.summary(), "peak_memory_gib": peak / _GIB}
             lines = [f"{name:>26}  {value:.4g}" for name, value in summary.items()]
             rank_zero_info("\n".join(["the run's steps, validation left out:", *lines]))
-            write_atomically(self.run_dir / SPEED_FILE, json.dumps(summary, indent=1) + "\n")
+            write_json_atomically(self.run_dir / SPEED_FILE, summary)
 
     def summary(self) -> dict[str, float]:
         """Sum up all steps of the run: rates over all ranks, times to 1%, the rest rank 0's."""
@@ -179,6 +182,7 @@ class Throughput(StepCallback):
         """Return the counts since the last time, and add them to ``totals``; collective."""
         window = self._counts
         sums = torch.tensor([float(window[name]) for name in _OVER_RANKS], device=pl_module.device)
+        # Counts are of each rank, (4,); seconds and waiting stay rank 0's.
         reduced = trainer.strategy.reduce(sums, reduce_op="sum")
         assert isinstance(reduced, torch.Tensor)
         window.update(zip(_OVER_RANKS, reduced.tolist(), strict=True))
@@ -206,7 +210,7 @@ def _bin_of(seconds: float) -> int:
 
 def _quantile(step_times: Counter[int], share: float) -> float:
     """Return the seconds that this share of the steps did not exceed."""
-    ordered = sorted(step_times.elements())
+    ordered = sorted(step_times.elements())  # bins, the shortest times first
     return float(_BIN_RATIO ** ordered[math.ceil(share * len(ordered)) - 1])
 
 
@@ -214,5 +218,6 @@ def _peak_bytes(device: torch.device) -> int:
     """Return the peak memory of tensors on a GPU, or of this process on the host."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # ru_maxrss is in bytes on macOS, in KiB elsewhere
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -75,6 +75,7 @@ class WeightAverage(StepCallback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        # A checkpoint continues the training: its weights are those in training, never the average.
         self._restore(pl_module)
         if self.averages:
             checkpoint[AVERAGE] = {PREFIX + name: v for name, v in self.averages.items()}
@@ -89,6 +90,7 @@ class WeightAverage(StepCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         if self._loaded:
+            # In float32, on the parameter's device, and cut as the parameter is.
             self.averages = {
                 name: shard_like(self._loaded[PREFIX + name], parameter).to(
                     parameter.device, torch.float32, copy=True
@@ -104,6 +106,7 @@ class WeightAverage(StepCallback):
         present = {name: value.float() for name, value in _trained(pl_module).items()}
         if self.averages:
             averages = [_local(value) for value in self.averages.values()]
+            # In place, on this rank's shards.
             self._average(averages, [_local(v) for v in present.values()], self.num_averaged)
         else:
             self.averages = {name: value.clone() for name, value in present.items()}

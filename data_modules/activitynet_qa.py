@@ -11,7 +11,7 @@ from data_modules.video_files import VideoFolder
 from vidreason.example import Example
 
 _TYPES = frozenset("012345678")
-_YOUTUBE_ID_LENGTH = 11
+_YOUTUBE_ID_LENGTH = 11  # characters
 
 
 def read_activitynet_qa(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:

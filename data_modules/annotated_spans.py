@@ -50,6 +50,7 @@ def annotated_spans(examples: Iterable[Example], skipped: SkippedRows) -> Iterat
         if example.prompt != CAPTION_PROMPT:
             skipped.record(example.id, NO_CAPTION)
             continue
+        # An example with several spans says what happens in each of them.
         for start, end, text in _parts(example):
             sentence, cause = plain_sentence(text)
             if start is None or end is None:
@@ -59,6 +60,7 @@ def annotated_spans(examples: Iterable[Example], skipped: SkippedRows) -> Iterat
             if cause or start is None or end is None:
                 skipped.record(example.id, cause)
                 continue
+            # Sound: a sentence with a time of its own.
             skipped.num_read += 1
             yield AnnotatedSpan(
                 corpus=example.corpus,

@@ -27,7 +27,7 @@ MAX_LOST_LINE_BYTES = 8 * MAX_LINE_BYTES
 # Of the csv module, for the whole process; its own limit is 131,072 characters.
 csv.field_size_limit(MAX_TEXT_CHARACTERS)
 
-_CHUNK_BYTES = 2**14
+_CHUNK_BYTES = 2**14  # 16 KiB
 # After these errors of the csv module the rest of the file is inside of the row.
 _NEVER_CLOSED = ("unexpected end of data", "field larger than field limit")
 

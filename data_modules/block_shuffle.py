@@ -54,6 +54,7 @@ class BlockShuffle:
 
     def rows(self, start: int, stop: int) -> NDArray[np.int64]:
         """The rows at the positions ``start`` to ``stop`` of the order."""
+        # Windows that the stretch lies in, and of each the rows within it.
         first, last = np.searchsorted(self._starts, [start, stop - 1], side="right") - 1
         parts = [
             self._window_rows(number)[max(start - int(self._starts[number]), 0) :][

@@ -83,6 +83,7 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
             raise row.malformed(
                 "it has 'outcome' or 'futures', but none of 'prediction', 'predictions'"
             )
+        # What really came is the one right answer, not what the teacher predicted.
         if outcome is not None:
             events = (outcome.text,)
         if not explanation and not prediction:
@@ -167,13 +168,14 @@ def _futures(row: Row) -> tuple[TrueFuture, ...]:
     for item in items:
         probability = item.get("probability")
         if not isinstance(probability, int | float) or isinstance(probability, bool):
-            probability = -1.0
+            probability = -1.0  # out of range: one error for both
         if not 0 <= probability <= 1:
             raise row.malformed(
                 f"field 'futures': expected a 'probability' from 0 to 1, found {item!r:.200}"
             )
         text = _event_text(item, "futures")
         futures.append(TrueFuture(text, float(probability), _delay(item, "futures")))
+    # The events have to be different, and their probabilities those of all that may come.
     counts = Counter(" ".join(future.text.casefold().split()) for future in futures)
     total = math.fsum(future.probability for future in futures)
     if counts and max(counts.values()) > 1:

@@ -76,6 +76,7 @@ def _turns(row: Row) -> tuple[list[Turn], list[Any]]:
                 texts.append(Row(part, row.location).text("text"))
             elif kind in ("video", "video_url"):
                 videos.append(part)
+            # Sound for others, but not for us: counted, not an error.
             elif isinstance(kind, str) and kind.startswith(("image", "audio", "input_audio")):
                 raise row.unusable(_NOT_ONLY_VIDEO)
             else:

@@ -114,6 +114,7 @@ def _examples(question: Row, split: str, scene_index: int, media: str) -> Iterat
             raise choice.malformed(
                 f"field 'answer' of a choice must be 'correct' or 'wrong', found {answer!r:.200}"
             )
+        # of YES_NO; hidden in the test split
         index = None if not answer else int(answer == "wrong")
         yield choice_example(
             text,

@@ -93,6 +93,7 @@ def sample_clips(
             f"sources: {names.most_common(1)[0][0]!r} is the name of two of them; give each a name"
         )
     excluded = ExcludedClips() if exclusion is None else exclusion
+    # Of sources that share videos, the first one has them.
     seen: set[Hashable] = set()
     lots = []
     for config in sources:
@@ -106,8 +107,10 @@ def sample_clips(
         stock = ClipStock(config, videos, seed, skipped=skipped, failures=failures, reader=reader)
         lots.append(_Lot(source, stock, failures))
         logger.info("source %s: %d videos", config.name, len(videos))
+    # From here on videos are opened.
     shares = _chosen_lots(lots, num_clips, validation_fraction, excluded, reader)
     clips = [clip for lot in lots for clip in lot.chosen.values()]
+    # An order that does not depend on the sources' order, nor on how many clips are wanted.
     clips.sort(key=lambda clip: seeded_hash(seed, clip.id))
     report = SampleReport(
         num_requested=num_clips,

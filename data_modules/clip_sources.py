@@ -112,6 +112,7 @@ class Ego4dSource(ClipSource):
         held_out = egoschema_videos(self._files)
         listed = ego4d_videos(self._files, self.skipped)
         folder = ego4d_folder(self._files)
+        # Videos that are there, that are nobody's benchmark, and that nothing else excludes.
         presence = PresentFiles(self.remarks)
         usable = {}
         for uid, video in listed.items():
@@ -187,12 +188,15 @@ class CorpusSource(ClipSource):
             reader=config.reader or config.kind, root=config.root, split=config.split
         )
         presence = PresentFiles(self.remarks)
+        # A sample of the videos in one pass, whatever their number: those of the smallest hashes,
+        # and some to spare.
         held: SmallestHashes[_Rows] = SmallestHashes(_SPARE * num_clips + 100)
         refused: set[int] = set()
         examples = read_corpus(corpus, self.skipped)
         for video_id, group in groupby(examples, key=lambda example: example.video_id):
             rows = list(group)
             number = seeded_hash(config.name, video_id)
+            # A video may come again further down the file.
             if number in refused:
                 continue
             entry = held.get(video_id)

@@ -58,9 +58,13 @@ def cut_stretches(
             if length >= shortest:
                 clips.append((start, end))
             continue
+        # One number for where the first clip begins, and one for each length that could fit.
         drawn = _random_numbers(seed, number, length // shortest + 2)
+        # Lengths from shortest to longest, one after the other, as far as they end within the
+        # stretch.
         ends = np.cumsum(shortest + (drawn[1:] % (longest - shortest + 1)).astype(np.int64))
         edges = [0, *ends[ends <= length].tolist()]
+        # What is left is a clip too; if too short, a random part of it lies before the first clip.
         remainder = length - edges[-1]
         if remainder >= shortest:
             edges.append(length)
@@ -98,7 +102,7 @@ def disjoint(spans: Iterable[Span], seed: int) -> list[Span]:
         start = 0.0 if span[0] is None else span[0]
         end = math.inf if span[1] is None else span[1]
         after = bisect_left(taken, (start, end))
-        follows = after == 0 or taken[after - 1][1] <= start
+        follows = after == 0 or taken[after - 1][1] <= start  # the one before has ended
         if follows and (after == len(taken) or end <= taken[after][0]):
             insort(taken, (start, end))
             result[start, end] = span

@@ -244,6 +244,7 @@ class ClipStock:
                 yield Candidate(number, span, part, length)
             return
         stretches = self._opened.get(number)
+        # Not opened yet: the parts whose ends the annotations say.
         if stretches is None:
             known = [(start or 0.0, end) for start, end in video.parts]
             stretches = tuple(

@@ -77,6 +77,7 @@ def _before(
     """The annotations of the clip before one, or the cause why there is none."""
     target = track[index]
     end = target.start_seconds - rules.gap_seconds
+    # What comes next must be clear: nothing else may go on, or begin, when the target begins.
     following = track[index + 1].start_seconds if index + 1 < len(track) else inf
     if last_end > target.start_seconds or following <= target.start_seconds:
         return [], OVERLAPS
@@ -85,6 +86,7 @@ def _before(
     if target.start_seconds - last_end > rules.horizon_seconds:
         return [], TOO_FAR
     earlier: list[AnnotatedSpan] = []
+    # Backwards from the target, to the longest clip or the most steps.
     for span in (track[number] for number in range(index - 1, -1, -1)):
         if span.start_seconds < end - rules.max_clip_seconds or len(earlier) == rules.max_steps:
             break
@@ -111,9 +113,11 @@ def say_the_same(text: str, other: str) -> bool:
 def _continuation(
     target: AnnotatedSpan, earlier: list[AnnotatedSpan], rules: SpanRules
 ) -> Continuation:
+    # The clip ends a gap before the event, and begins with the first annotation that it shows.
     end = target.start_seconds - rules.gap_seconds
     first = min(span.start_seconds for span in earlier)
     start = max(min(first, end - rules.min_clip_seconds), 0.0)
+    # Times of the steps count from the start of the clip.
     steps = tuple(
         Step(
             span.text,

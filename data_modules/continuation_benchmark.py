@@ -22,7 +22,7 @@ NUM_OPTIONS = 4
 NO_SECOND = "its video has no second moment that is far enough from it and says something else"
 NO_OTHER = "no other video is left whose events can stand beside it"
 
-_NUM_CANDIDATES = 200
+_NUM_CANDIDATES = 200  # pairs that are compared with a pair
 
 
 class _Pair(NamedTuple):
@@ -60,6 +60,7 @@ def continuation_benchmark(
     for number, (one, other) in enumerate(_matched(pairs, generator, skipped)):
         moments = [*one, *other]
         options = [moment.target.text for moment in moments]
+        # One order for all four rows: only the video tells which option is right.
         order = generator.sample(range(NUM_OPTIONS), NUM_OPTIONS)
         for index, moment in enumerate(moments):
             skipped.num_read += 1
@@ -99,6 +100,7 @@ def _pairs(
         by_video[moment.clip.source, moment.clip.video_id].append(moment)
     pairs = []
     for moments in by_video.values():
+        # A moment goes with the first that may pair with it, in a random order, and with no other.
         unused = generator.sample(moments, len(moments))
         while unused:
             first = unused.pop()
@@ -142,6 +144,7 @@ def _matched(
     """Each pair with one of another video that says it in similar words, each once."""
     words = [set(normalised_words(" ".join(pair.texts))) for pair in pairs]
     counts = Counter(word for one in words for word in one)
+    # From each word to the pairs that have it.
     by_word: dict[str, list[int]] = defaultdict(list)
     for number, of_pair in enumerate(words):
         for word in of_pair:
@@ -159,6 +162,8 @@ def _matched(
                     shared[candidate] += 1
             if len(shared) >= _NUM_CANDIDATES:
                 break
+        # Those that share most of the rare words; then some others, so that few pairs are left
+        # without one.
         nearest = [candidate for candidate, _ in shared.most_common()]
         others = generator.sample(sorted(unused), min(len(unused), 20))
         match = next((n for n in [*nearest, *others] if _may_match(pair, pairs[n])), None)

@@ -76,6 +76,8 @@ def _examples(
     if len(conversation.videos) != 1:
         raise row.unusable("several videos" if conversation.videos else "no video")
     (video,) = conversation.videos
+    # A placeholder says where the video stands: only in front of the first question is there a
+    # place for it here.
     first = next((turn.text for turn in conversation.turns if turn.role == "user"), "")
     marks = [mark for turn in conversation.turns for mark in _PLACEHOLDER.findall(turn.text)]
     if len(marks) > 1 or len(marks) != len(_PLACEHOLDER.findall(first)):
@@ -105,6 +107,7 @@ def _examples(
             earlier_turns=earlier,
             meta={"question": question} | row_id,
         )
+        # An example for each answer: what was said before it is its context.
         earlier = (*earlier, Turn("user", question), Turn("assistant", answer))
 
 
@@ -135,6 +138,7 @@ def _alternating(
     turns = list(written)
     system = turns.pop(0).text.strip() if turns and turns[0].role == "system" else ""
     remarks = []
+    # An answer to no question at the start, and a question without an answer at the end.
     if [turn.role for turn in turns[:2]] == ["assistant", "user"]:
         turns.pop(0)
         remarks.append(_LONE_ANSWER)

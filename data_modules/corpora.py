@@ -250,6 +250,7 @@ class DataConfig:
             )
         for listed in ("train", "validation", "benchmark"):
             check_names(getattr(self, listed), f"data.{listed}")
+        # The smaller of both limits counts.
         if self.limit is not None:
             self.train, self.validation, self.benchmark = (
                 [replace(c, limit=min(c.limit or self.limit, self.limit)) for c in corpora]

@@ -54,6 +54,7 @@ def open_data_set(
             f"revision {revision!r} of corpus {files.root!r}: it is a folder of this machine, only "
             "data sets of the Hub have revisions; remove it"
         )
+    # A file of the split by its name; else whatever the package datasets makes of the folder.
     names = [f"{split}{suffix}" for suffix in _SUFFIXES if files.exists(f"{split}{suffix}")]
     if len(names) > 1:
         raise ValueError(

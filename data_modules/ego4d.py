@@ -70,6 +70,7 @@ def read_ego4d(files: Files, split: str, skipped: SkippedRows) -> Iterator[Examp
             id=f"ego4d:{split}:{uid}_{narration['name']}",
             media=str(files.path(folder, f"{uid}.mp4")),
             video_id=uid,
+            # A narration has a moment; what it tells takes some time around it.
             span=(max(moment - SECONDS_BEFORE, 0.0), min(moment + SECONDS_AFTER, duration)),
             meta={"narration": narration["narration_text"]},
         )

@@ -67,7 +67,6 @@ _DOUBLED = word_set(
 _VOWELS = "aeiou"
 _GERUNDS = {"lie": "lying", "tie": "tying", "die": "dying", "ski": "skiing", "dye": "dyeing"}
 
-PAST_ONLY = {"was": "be", "were": "be"}
 _PASTS = {**_IRREGULAR, **_OTHER_PASTS}
 BASES = frozenset([*_PASTS, *_REGULAR]) - {"toy", "weep"}
 """Verbs of the list, in their base form."""

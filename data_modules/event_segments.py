@@ -19,7 +19,7 @@ from vidreason.reasoning.outcomes import Outcome, outcome_of
 from vidreason.reasoning.plain_text import normalise_answer
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 from vidreason.video.failures import VideoReadError
-from vidreason.video.reader import GUARDED, VideoReader
+from vidreason.video.reader import GUARDED
 
 BEGINNING = "nothing has happened yet"
 """Label of a video's frames before its first event; no event itself."""
@@ -43,9 +43,7 @@ class _Rows:
     outcome: Outcome | None = None
 
 
-def event_recordings(
-    examples: Iterable[Example], skipped: SkippedRows, reader: VideoReader = GUARDED
-) -> Iterator[Recording]:
+def event_recordings(examples: Iterable[Example], skipped: SkippedRows) -> Iterator[Recording]:
     """Yield a recording for each video of which the event that came next is known.
 
     Its segments begin with :data:`BEGINNING`, where the first event is not at the very start; each
@@ -60,7 +58,6 @@ def event_recordings(
     Args:
         examples: Of Causal-Vid-Instruct and of captions, in any order.
         skipped: Counts what is left out.
-        reader: Gives the lengths of the videos.
     """
     for media, rows in _by_video(examples).items():
         if rows.outcome is None:
@@ -71,7 +68,7 @@ def event_recordings(
             skipped.record(location, "no caption says when each of its events happened, in order")
             continue
         try:
-            start, end = reader.index(media).span(rows.start_seconds, rows.end_seconds)
+            start, end = GUARDED.index(media).span(rows.start_seconds, rows.end_seconds)
         except VideoReadError as error:
             skipped.record(location, f"the video cannot be read: {type(error).__name__}")
             continue
@@ -99,6 +96,7 @@ def _by_video(examples: Iterable[Example]) -> dict[str, _Rows]:
             rows.steps = [event_of_step(step["step"]) for step in steps if step]
         elif example.question_type == "prediction":
             rows.outcome = outcome_of(example.meta)
+    # Captions give times to events; they may come before or after their video's other rows.
     for rows in by_video.values():
         times: dict[str, list[float]] = defaultdict(list)
         for event, seconds in timed_events(captions.get(rows.video_id, "")):

@@ -226,6 +226,7 @@ def index_writer(
             nonlocal num_examples
             examples.write_batch(batch)
             lengths.tofile(lengths_file)
+            # A digest of all ids, in order: by it a resumed run knows its corpus again.
             ids.update("".join(f"{one}\n" for one in batch.column("id").to_pylist()).encode())
             id_hashes.add(hashes.tolist())
             num_examples += len(batch)
@@ -276,9 +277,7 @@ def _continues(example: Example, previous: Example | None) -> Literal[True] | No
     if previous is None or not example.earlier_turns:
         return None
     taught = (Turn("user", previous.prompt), Turn("assistant", previous.response))
-    same_video = (example.media, example.start_seconds, example.end_seconds) == (
-        *(previous.media, previous.start_seconds, previous.end_seconds),
-    )
+    same_video = example.media_span == previous.media_span
     return (same_video and example.earlier_turns == (*previous.earlier_turns, *taught)) or None
 
 

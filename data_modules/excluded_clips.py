@@ -26,6 +26,9 @@ from vidreason.video.reader import GUARDED, VideoReader
 
 logger = logging.getLogger(__name__)
 
+_MAX_UNREADABLE_FRACTION = 0.01
+"""Share of an evaluation corpus' videos that may be unreadable, where pictures are compared."""
+
 NUM_SHOWN = 20
 """Exclusions that are kept by name."""
 
@@ -93,22 +96,12 @@ class ExcludedClips:
         """Texts of the evaluation sets, to compare answers with."""
         return self._check.evaluation_texts
 
-    def add_corpus(
-        self,
-        corpus: CorpusConfig,
-        *,
-        reader: VideoReader = GUARDED,
-        max_malformed_fraction: float = MAX_MALFORMED_FRACTION,
-        max_unreadable_fraction: float = 0.01,
-    ) -> None:
+    def add_corpus(self, corpus: CorpusConfig, *, reader: VideoReader = GUARDED) -> None:
         """Exclude all examples of an evaluation corpus.
 
         Args:
             corpus: The corpus.
             reader: Reads its videos, where pictures are compared.
-            max_malformed_fraction: Share of its rows that may be malformed.
-            max_unreadable_fraction: Share of its videos that may be unreadable, where pictures are
-                compared.
 
         Raises:
             ValueError: It has a limit, a file is missing or wrong as a whole, it has no example, or
@@ -121,7 +114,7 @@ class ExcludedClips:
                 "not be excluded; remove its limit"
             )
         # Videos are kept only where pictures are compared.
-        skipped = SkippedRows(max_malformed_fraction=max_malformed_fraction, quiet=True)
+        skipped = SkippedRows(max_malformed_fraction=MAX_MALFORMED_FRACTION, quiet=True)
         videos: dict[Hashable, Example] = {}
         entry = EvaluationSet(name=f"{corpus.reader}:{corpus.split}")
         for example in read_corpus(corpus, skipped):
@@ -130,7 +123,7 @@ class ExcludedClips:
             if self.compares_pictures:
                 span = (example.start_seconds, example.end_seconds)
                 videos.setdefault((file_identity(example.media), *span), example)
-        skipped.check_malformed(max_malformed_fraction)
+        skipped.check_malformed(MAX_MALFORMED_FRACTION)
         entry.num_left_out = skipped.num_skipped
         if skipped.num_skipped:
             logger.warning(
@@ -140,12 +133,10 @@ class ExcludedClips:
                 skipped.summary(),
             )
         # Each span of a video is hashed once, however many questions are about it.
-        failures = FailureLog(None, max_unreadable_fraction, len(videos))
+        failures = FailureLog(None, _MAX_UNREADABLE_FRACTION, len(videos))
         for example in videos.values():
             try:
-                video = hash_video(
-                    example.media, example.start_seconds, example.end_seconds, reader=reader
-                )
+                video = hash_video(*example.media_span, reader=reader)
             except VideoReadError as error:
                 entry.num_not_hashed += 1
                 failures.record(1, [error.failure(example.id)])

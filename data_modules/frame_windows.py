@@ -4,15 +4,13 @@ Shapes: B batch, W frames of a window, S side of a frame.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
-from typing_extensions import override
+from torch.utils.data import Dataset
 
 from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.pictures import shrink
@@ -102,86 +100,3 @@ def collate_windows(windows: Sequence[Tensor | VideoFailure]) -> FramesBatch:
     failures = [window for window in windows if not isinstance(window, Tensor)]
     stacked = torch.stack(frames) if frames else torch.empty(0, dtype=torch.uint8)
     return {"frames": stacked, "failures": failures}
-
-
-class FrameWindowsData(LightningDataModule):
-    """Windows for training, in another order in each epoch, and for validation.
-
-    The order follows from the seed and the epoch, so that a run that resumes at the start of an
-    epoch goes on as it would have.
-
-    Args:
-        training: Windows to learn from.
-        validation: Windows of other videos.
-        batch_size: Windows of a batch.
-        seed: Of the order.
-        num_workers: Processes that read; 0 reads in this one.
-    """
-
-    def __init__(
-        self,
-        training: FrameWindows,
-        validation: FrameWindows,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        num_workers: int = 0,
-    ) -> None:
-        super().__init__()
-        if batch_size < 1 or num_workers < 0:
-            raise ValueError(
-                f"batch_size is {batch_size} and num_workers {num_workers}; they must be at least "
-                "1 and at least 0"
-            )
-        self.training = training
-        self.validation = validation
-        self.batch_size = batch_size
-        self.seed = seed
-        self.num_workers = num_workers
-
-    @override
-    def train_dataloader(self) -> DataLoader[Tensor | VideoFailure]:
-        def epoch() -> int:
-            return 0 if self.trainer is None else self.trainer.current_epoch
-
-        return self._loader(self.training, EpochOrder(len(self.training), self.seed, epoch))
-
-    @override
-    def val_dataloader(self) -> DataLoader[Tensor | VideoFailure]:
-        return self._loader(self.validation, None)
-
-    def _loader(
-        self, windows: FrameWindows, order: Sampler[int] | None
-    ) -> DataLoader[Tensor | VideoFailure]:
-        return DataLoader(
-            windows,
-            batch_size=self.batch_size,
-            sampler=order,
-            collate_fn=collate_windows,
-            num_workers=self.num_workers,
-            # Its own, so that building a loader draws no number that a step's noise would get.
-            generator=torch.Generator().manual_seed(self.seed),
-            persistent_workers=self.num_workers > 0,
-        )
-
-
-class EpochOrder(Sampler[int]):
-    """A permutation for each epoch.
-
-    Args:
-        size: Of the permutation.
-        seed: Of all of them.
-        epoch: Gives the epoch when it begins.
-    """
-
-    def __init__(self, size: int, seed: int, epoch: Callable[[], int]) -> None:
-        self._size = size
-        self._seed = seed
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[int]:
-        generator = np.random.default_rng((self._seed, self._epoch()))
-        yield from generator.permutation(self._size).tolist()

@@ -17,7 +17,7 @@ from torch.utils.data import Sampler
 from data_modules.block_shuffle import VERSION, BlockShuffle, shuffled
 
 _PASS, _STEP = 0, 1  # what an order is for; keeps those of one seed apart
-_GOLDEN_RATIO = (5**0.5 - 1) / 2
+_GOLDEN_RATIO = (5**0.5 - 1) / 2  # no fraction is as far from all simple ones
 
 
 class GlobalOrder:
@@ -141,7 +141,7 @@ class GlobalOrder:
         size = self.corpus_sizes[corpus]
         parts = [np.zeros(0, np.int64)]
         while start < stop:
-            number, first = divmod(start, size)
+            number, first = divmod(start, size)  # which pass, and how far into it
             end = min(stop - number * size, size)
             parts.append(self._pass(corpus, number).rows(first, end))
             start = number * size + end
@@ -206,6 +206,8 @@ def even_ranks(count: int) -> NDArray[np.int64]:
     """
     # (count,) fractions in [0, 1)
     fractions = np.modf(np.arange(1, count + 1) * _GOLDEN_RATIO)[0]
+    # The rank of each fraction: of any few neighbours the fractions are spread evenly, and so are
+    # the ranks.
     return np.argsort(np.argsort(fractions))
 
 

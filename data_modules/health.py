@@ -22,7 +22,7 @@ from vidreason.video.reader import VideoReader
 
 PRESENT = ("there", "remote")
 PERCENTILES = (1, 25, 50, 75, 99)
-_REMEMBERED_FILES = 2**17
+_REMEMBERED_FILES = 2**17  # states of the last ones
 
 
 @dataclass(kw_only=True)
@@ -177,6 +177,7 @@ class CorpusExamination:
         )
         health.skipped, health.row_remarks = skipped.causes, skipped.remarks
         health.malformed = skipped.malformed
+        # Hashes on the disk: a corpus of 100 million rows has no room for its ids in memory.
         ids = IdHashes(self._folder / f"ids-{self._stem}.uint64")
         media = IdHashes(self._folder / f"media-{self._stem}.uint64")
         question_words: Counter[int] = Counter()
@@ -230,7 +231,7 @@ class CorpusExamination:
             health.num_probed += 1
             try:
                 index = reader.index(example.media)
-                index.span(example.start_seconds)
+                index.span(example.start_seconds)  # the video may end before
                 # Decoding every frame finds damage that the index of the packets does not show.
                 if health.num_decoded < num_decoded:
                     health.num_decoded += 1

@@ -127,6 +127,7 @@ def _example(row: Row, number: int, span: SpanKeys, root: str, split: str) -> Ex
         "question_type": "" if row.get("question_type") is None else str(row["question_type"]),
         "group_id": "" if row.get("group_id") is None else str(row["group_id"]),
     }
+    # By what a row has: options, a question, or neither, which is a caption.
     if options:
         if row.get("answer_index") is None:
             index = right_option(row, "response", options, "text")

@@ -20,7 +20,7 @@ SPILL_HASHES = 2**18
 """Hashes held in memory before they are put into buckets on disk."""
 
 _NUM_BUCKETS = 256  # by the first byte: buckets in order are all hashes in order
-_CHUNK = 2**20
+_CHUNK = 2**20  # hashes
 
 
 def id_hash(text: str) -> int:

@@ -42,6 +42,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
+        # Another user's cache, or a full disk: what is in it can be read without a lock.
         lock = None
     try:
         if lock is not None:

@@ -12,14 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from lightning import LightningDataModule
 from safetensors.torch import save
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import Dataset
 from typing_extensions import override
 
 from vidreason.atomic_file import atomic_file
-from vidreason.baselines.frames import FrameReader, FrameSource, LastFrames
+from vidreason.baselines.frames import FrameReader, LastFrames
 from vidreason.baselines.vjepa2.future_latents import FutureLatents
 from vidreason.baselines.vjepa2.probe_files import ProbeHead
 from vidreason.baselines.vjepa2.probe_training import UNSEEN, LatentBatch
@@ -84,8 +83,7 @@ class LatentFiles:
         folder: Where they are kept, a file a span, named by everything that they follow from.
         latents: The frozen model.
         encoder_hash: Content hash of its weights.
-        frames: Gives the frames of a span.
-        reader: Reads a video for the hash of its content.
+        reader: Reads videos.
     """
 
     def __init__(
@@ -93,13 +91,12 @@ class LatentFiles:
         folder: Path,
         latents: FutureLatents,
         encoder_hash: str,
-        frames: FrameSource | None = None,
         reader: VideoReader = GUARDED,
     ) -> None:
         self._folder = folder
         self._latents = latents
         self._encoder_hash = encoder_hash
-        self._frames = frames or FrameReader(reader)
+        self._frames = FrameReader(reader)
         self._reader = reader
         look_ahead = latents.look_ahead
         self._rule = LastFrames(look_ahead.num_frames, look_ahead.frames_per_second)
@@ -190,63 +187,6 @@ def next_event_samples(
         files.append(path)
         labels.append(index_of.get(normalise_answer(event), UNSEEN))
     return NextEventSamples(files, labels)
-
-
-class NextEventDataModule(LightningDataModule):
-    """Batches of latents and next events, in an order that follows from seed and epoch.
-
-    Args:
-        train: Training samples.
-        validation: Validation samples, which may be none.
-        batch_size: Samples of a batch on a rank.
-        seed: Of the order.
-        num_workers: Processes that read files.
-    """
-
-    def __init__(
-        self,
-        train: NextEventSamples,
-        validation: NextEventSamples | None = None,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        num_workers: int = 0,
-    ) -> None:
-        super().__init__()
-        self.train_samples = train
-        self.validation_samples = validation or NextEventSamples([], [])
-        self.batch_size = batch_size
-        self.seed = seed
-        self.num_workers = num_workers
-
-    @override
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        return self._loader(self.train_samples, shuffle=True)
-
-    @override
-    def val_dataloader(self) -> list[DataLoader[tuple[Tensor, int]]]:
-        samples = self.validation_samples
-        return [self._loader(samples, shuffle=False)] if len(samples) else []
-
-    def _loader(
-        self, samples: NextEventSamples, *, shuffle: bool
-    ) -> DataLoader[tuple[Tensor, int]]:
-        # Lightning tells a sampler of this class the epoch, a resumed run's as well.
-        trainer = self.trainer
-        sampler: DistributedSampler[tuple[Tensor, int]] = DistributedSampler(
-            samples,
-            num_replicas=1 if trainer is None else trainer.world_size,
-            rank=0 if trainer is None else trainer.global_rank,
-            shuffle=shuffle,
-            seed=self.seed,
-        )
-        return DataLoader(
-            samples,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            collate_fn=collate_samples,
-            num_workers=self.num_workers,
-        )
 
 
 def collate_samples(samples: Sequence[tuple[Tensor, int]]) -> LatentBatch:

@@ -91,7 +91,7 @@ def _spans(segments: Row, question_id: str, skipped: SkippedRows) -> Spans:
         if ends[0] == ends[1]:
             skipped.remark(segments.location, "a segment has no length: it is left out")
             continue
-        spans.append((min(ends), max(ends)))
+        spans.append((min(ends), max(ends)))  # in order, whichever way they stood
     if not spans:
         raise segments.malformed(f"there is no segment, found {value!r:.200}")
     return tuple(spans)

@@ -78,6 +78,7 @@ def read_nextqa_rows(
 
     def make(row: Row) -> Iterable[Example]:
         video_id = video_id_of(row)
+        # One list of the five columns, under a name that messages can use.
         listed = {"a0 ... a4": [row[column] for column in OPTION_COLUMNS]}
         options = option_texts(row.adding(listed), "a0 ... a4")
         index = None

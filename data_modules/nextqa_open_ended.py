@@ -46,7 +46,7 @@ def read_nextqa_open_ended(files: Files, split: str, skipped: SkippedRows) -> It
             id=f"nextqa_open_ended:{split}:{video_id}_{question_id}",
             media=find(video_id, row),
             video_id=video_id,
-            answers=tuple(dict.fromkeys((answer, reference or answer))),
+            answers=tuple(dict.fromkeys((answer, reference or answer))),  # without repeats
             question_type=row.required("type"),
         )
 

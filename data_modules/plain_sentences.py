@@ -46,6 +46,7 @@ def plain_sentence(text: str) -> tuple[str, str]:
     text = html.unescape(text)
     if _MARKUP.search(text):
         return "", "its text has markup"
+    # Control, format, surrogate and private-use characters.
     if any(unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Co") for sign in _inner(text)):
         return "", "its text has control characters"
     text = " ".join(text.split())

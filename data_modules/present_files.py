@@ -62,7 +62,7 @@ def videos_below(root: str, skipped: SkippedRows) -> Iterator[tuple[str, str]]:
     seen: set[tuple[int, int]] = set()
     for path in _files_below(root, skipped):
         try:
-            status = os.lstat(path)
+            status = os.lstat(path)  # of a link itself, not of what it names
         except OSError as error:
             _record(skipped, path, f"it cannot be looked at: {error.strerror}")
             continue

@@ -130,6 +130,7 @@ def _order(words: list[str], answer: str) -> tuple[str, str]:
     joints = [index for index, word in enumerate(lowered) if word in ("after", "before")]
     if len(joints) != 1 or len(words) < 6 or lowered[1] not in ("did", "does", "do"):
         return "", NO_QUESTION
+    # "what did | the boy do | after | he fell"
     joint = joints[0]
     subject, event = words[2:joint], words[joint + 1 :]
     # What X does right after; what X does to Y after is another question.
@@ -258,21 +259,26 @@ def _why_tail(clause: _Clause, answer: str) -> str | None:
     if not words:
         return None
     lowered = answer.casefold()
+    # Answers that are a clause of reason already, or a purpose: "to get warm".
     if lowered.startswith(_REASONS) or (words[0].casefold() == "to" and len(words) > 1):
         verb = verb_of(words[1]) if words[0].casefold() == "to" else ("", "base")
         return _with_articles(answer) if verb and verb[1] == "base" else None
     pronoun, is_plural = _pronoun(clause)
+    # The form of "be" in the tense of the question's auxiliary verb.
     be = {"does": "is", "do": "are", "did": "were" if is_plural else "was"}.get(
         clause.auxiliary, clause.auxiliary
     )
     if words[0].casefold() in _ADJECTIVES and (len(words) == 1 or words[1] in ("to", "of", "by")):
         return f"because {pronoun} {be} {_with_articles(answer)}"
+    # A clause with a subject of its own.
     if words[0].casefold() in ("he", "she", "it", "they", "the", "there", "his", "her", "their"):
         return f"because {_with_articles(answer)}" if _has_finite_verb(words) else None
     verb = verb_of(words[0])
     if verb is None:
         return None
     base, form = verb
+    # "because he is running": a verb without a subject gets the pronoun, in the form that the tense
+    # asks for.
     if form == "gerund":
         return f"because {pronoun} {be} {_with_articles(answer)}"
     if form == "base" and base not in _INVOLUNTARY:

@@ -1,4 +1,4 @@
-"""Frame-wise labels of Breakfast and 50Salads, as segments, and batches of samples of them.
+"""Frame-wise labels of Breakfast and 50Salads, as segments.
 
 The form is that of the files that yabufarha/anticipating-activities@756d5b8 reads: below the root a
 file ``groundTruth/<video>.txt`` with the label of each frame on a line, ``mapping.txt`` with the
@@ -6,14 +6,8 @@ index and the name of each label, and ``splits/<split>.bundle`` with the name of
 each line.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-
-import torch
-from lightning import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
-from typing_extensions import override
 
 from data_modules.annotation_files import decode_line, read_lines, read_raw_lines
 from data_modules.files import Files
@@ -24,7 +18,7 @@ from vidreason.baselines.anticipation.segments import Recording, segments_of
 _LABEL_FOLDER, _SPLIT_FOLDER, _VIDEO_FOLDER = "groundTruth", "splits", "videos"
 _MAPPING_FILE = "mapping.txt"
 _MEDIA_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm")
-_MAX_LABEL_CHARACTERS = 200
+_MAX_LABEL_CHARACTERS = 200  # a longer line is no label
 _MAX_FRAMES = 2**22
 """More lines than this are no labels of one video: 77 hours of 15 frames a second."""
 
@@ -106,7 +100,7 @@ def _frame_labels(
     for number, line in read_raw_lines(files, name):
         try:
             label = decode_line(path, number, line).strip()
-        except MalformedRowError:
+        except MalformedRowError:  # with its line
             raise
         except ValueError as error:  # half a character at the end: this file's damage alone
             raise MalformedRowError(f"{path}:{number}", str(error)) from error
@@ -129,40 +123,3 @@ def _frame_labels(
 def _media(files: Files, video_id: str) -> str:
     names = [f"{_VIDEO_FOLDER}/{video_id}{suffix}" for suffix in _MEDIA_SUFFIXES]
     return next((str(files.path(name)) for name in names if files.exists(name)), "")
-
-
-class SampleDataModule(LightningDataModule):
-    """Batches of samples that lie in memory, in an order that follows from seed and epoch.
-
-    A run that is resumed at the end of an epoch goes on as if it had not been interrupted.
-
-    Args:
-        train: Tensors with a row for each training sample.
-        batch_size: Samples of a batch; the last one of an epoch may have fewer.
-        seed: Of the order.
-    """
-
-    def __init__(
-        self,
-        train: Sequence[Tensor],
-        *,
-        batch_size: int = 512,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        self._train = TensorDataset(*train)
-        self._batch_size = batch_size
-        self._seed = seed
-
-    @override
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        # One process: this sampler's order is a function of seed and epoch, which Lightning sets.
-        order: DistributedSampler[tuple[Tensor, ...]] = DistributedSampler(
-            self._train, num_replicas=1, rank=0, seed=self._seed
-        )
-        return DataLoader(
-            self._train,
-            self._batch_size,
-            sampler=order,
-            generator=torch.Generator().manual_seed(self._seed),
-        )

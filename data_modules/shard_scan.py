@@ -18,7 +18,7 @@ MAX_TEXT_BYTES = 2**16
 MAX_HEADER_BYTES = 2**20
 """All headers of one member together; those of long names have a few hundred bytes."""
 
-_CHUNK_BYTES = 2**20
+_CHUNK_BYTES = 2**20  # 1 MiB
 _COMPRESSIONS = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",

@@ -286,6 +286,7 @@ def _check_texts(example: Example, row: Row) -> None:
     named = (example.id, example.media, example.video_id, example.question_type, example.group_id)
     answered = (example.response, *example.options, *example.answers, *example.meta.values())
     prompts = (example.prompt, *(turn.text for turn in example.earlier_turns))
+    # One text of all: each check below is one pass.
     text = "".join((*named, *answered, *prompts))
     # Prompts may be long, and so may be the turns before them.
     if len(text) - example.prompt_length > MAX_TEXT_CHARACTERS:
@@ -297,6 +298,7 @@ def _check_texts(example: Example, row: Row) -> None:
             )
     if "\0" in text:
         raise row.malformed("a text holds a null character")
+    # The usual case: nothing to encode.
     if text.isascii():
         return
     try:

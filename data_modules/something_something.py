@@ -44,6 +44,7 @@ def read_something_something(files: Files, split: str, skipped: SkippedRows) -> 
                 f"fields 'label' and 'template' are {sentence!r} and {template!r}; both are texts, "
                 "or (in the test split) both are missing"
             )
+        # Labels are templates without the brackets of their blanks.
         label = template.replace("[", "").replace("]", "")
         if template and label not in labels:
             raise row.malformed(f"the template {label!r} is not among the labels")

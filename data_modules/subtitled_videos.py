@@ -50,6 +50,7 @@ def read_subtitled_videos(files: Files, split: str, skipped: SkippedRows) -> Ite
             skipped.record_malformed(MalformedRowError(location, f"its subtitles: {error}"))
             continue
 
+        # video_id is bound now: the loop goes on while rows are read.
         def make(row: Row, video_id: str = video_id) -> Iterator[Example]:
             if is_nan_like(row["text"]):
                 raise row.unusable("an empty sentence")

@@ -98,6 +98,7 @@ def _story(window: Sequence[AnnotatedSpan], skipped: SkippedRows) -> Iterator[tu
             _leave_out(span, ALONE, skipped)
         return
     start = window[0].start_seconds
+    # Seconds from the clip's start.
     times = [(span.start_seconds - start, span.end_seconds - start) for span in window]
     texts = story([span.text for span in window], times)
     clip = _clip(
@@ -124,6 +125,7 @@ def _rationales(
     # Questions with the times of their answers come as two examples of one group.
     for _, group in groupby(examples, key=lambda example: example.group_id or example.id):
         question, *others = group
+        # The time at which the answer can be seen: what comes after it is a prediction.
         seen = next((example.spans[0] for example in others if example.spans), None)
         if seen is not None and (predicted := _grounded(question, seen, rules)) is not None:
             skipped.num_read += 1
@@ -140,6 +142,7 @@ def _rationales(
         else:
             skipped.num_read += 1
             sentences.append(sentence)
+    # All sentences about a video make one explanation.
     for example, sentences in by_video.values():
         if sentences:
             clip = _clip(example, (None, None), " ".join(sentences))
@@ -182,6 +185,7 @@ def _explained(
                 sentences = (
                     plain_sentence(step["step"]) for step in _STEP.finditer(example.response)
                 )
+                # Steps that are no plain sentence are left out; the others stay in their order.
                 steps = [Step(sentence) for sentence, _ in sentences if sentence]
             else:
                 predictions = _predictions(example)

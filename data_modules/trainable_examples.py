@@ -116,4 +116,5 @@ class TrainableExamples(StoredExamples):
 
     def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row numbers in the corpus."""
+        # A row moves on by the number of missing ones before it.
         return rows + np.searchsorted(self._missing_before, rows, side="right")

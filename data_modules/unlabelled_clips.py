@@ -4,10 +4,8 @@ import random
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
-from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import Dataset
 from typing_extensions import override
 
 from vidreason.video.failures import FailureLog, VideoReadError
@@ -72,58 +70,6 @@ class UnlabelledClips(Dataset[Tensor]):
         start = first + drawn * (latest - first)
         frames = frame_indices_at(video.timestamps, start + self._offsets)
         return self._transform.apply(self._reader.read_frames(video, frames))
-
-
-class UnlabelledClipsData(LightningDataModule):
-    """Batches of clips, in an order that follows from seed and epoch.
-
-    Args:
-        training: Clips to learn from.
-        validation: Clips of other videos; None for none.
-        batch_size: Clips of a batch.
-        seed: Of the order.
-        num_workers: Processes that read; 0 reads in this one.
-    """
-
-    def __init__(
-        self,
-        training: UnlabelledClips,
-        validation: UnlabelledClips | None = None,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        num_workers: int = 0,
-    ) -> None:
-        super().__init__()
-        self._training = training
-        self._validation = validation
-        self._batch_size = batch_size
-        self._seed = seed
-        self._num_workers = num_workers
-
-    @override
-    def train_dataloader(self) -> DataLoader[Tensor]:
-        # Lightning tells a sampler of this class the epoch, a resumed run's as well.
-        order: DistributedSampler[Tensor] = DistributedSampler(
-            self._training, num_replicas=1, rank=0, seed=self._seed
-        )
-        return self._loader(self._training, order)
-
-    @override
-    def val_dataloader(self) -> list[DataLoader[Tensor]]:
-        return [] if self._validation is None else [self._loader(self._validation, None)]
-
-    def _loader(
-        self, clips: UnlabelledClips, order: DistributedSampler[Tensor] | None
-    ) -> DataLoader[Tensor]:
-        return DataLoader(
-            clips,
-            self._batch_size,
-            sampler=order,
-            num_workers=self._num_workers,
-            # Its own, so that building a loader draws no number that a step would get.
-            generator=torch.Generator().manual_seed(self._seed),
-        )
 
 
 def index_videos(

@@ -19,7 +19,7 @@ from data_modules.skipped_rows import SkippedRows, examples_of
 from vidreason.example import Example
 from vidreason.reasoning.prompts import boxes_text, multiple_choice_prompt
 
-NUM_CHOICES = 4
+NUM_CHOICES = 4  # answers, and rationales, of a question
 _KINDS = ("answer", "rationale")
 _CHOICE_NUMBERS = tuple(map(str, range(NUM_CHOICES)))
 _IMAGES = "vcr1images"
@@ -85,6 +85,7 @@ def _row_examples(
         kind: str, suffix: str, text: str, options: tuple[str, ...], label: int | None
     ) -> Example:
         prompt = multiple_choice_prompt(text, options)
+        # Only boxes of what the prompt speaks of.
         shown = {name: box for name, box in located.items() if name in prompt}
         return choice_example(
             text,

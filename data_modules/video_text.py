@@ -101,10 +101,11 @@ class VideoTextDataset(Dataset[Sample]):
                 example.earlier_turns,
             )
         except ValueError as error:
+            # Which of a million rows it is.
             raise ValueError(f"example {example.id!r} of {example.media!r}: {error}") from error
         # An unreadable video keeps the text but no label, so that nothing is learnt.
         try:
-            tokens = self.source(example.media, example.start_seconds, example.end_seconds)
+            tokens = self.source(*example.media_span)
         except VideoReadError as error:
             return Sample(
                 id=example.id,

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn
 
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 from vidreason.config import save_config
 
 CONFIG_FILE = "job.yaml"
@@ -330,7 +330,7 @@ class _Runner:
 
 def write_record(job: Job, record: JobRecord) -> None:
     """Write ``job.json``, whole or not at all."""
-    write_atomically(job.folder / RECORD_FILE, json.dumps(asdict(record), indent=1) + "\n")
+    write_json_atomically(job.folder / RECORD_FILE, asdict(record))
 
 
 def _become(job: Job, threads: int) -> NoReturn:

@@ -1,5 +1,6 @@
 """Files that are whole or absent, whoever is killed: written aside, then renamed into place."""
 
+import json
 import os
 import re
 import socket
@@ -37,6 +38,11 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a text file, in UTF-8, whole or not at all; see :func:`atomic_file`."""
     with atomic_file(path) as file:
         file.write(text.encode())
+
+
+def write_json_atomically(path: Path, value: object) -> None:
+    """Write a JSON value and a line end, as :func:`write_atomically` does."""
+    write_atomically(path, json.dumps(value, indent=1) + "\n")
 
 
 @contextmanager

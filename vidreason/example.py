@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+MediaSpan = tuple[str, float | None, float | None]
+"""Path of a video, and start and end of a part of it in seconds; None for the video's own."""
+
 
 class Turn(NamedTuple):
     """One message of a conversation, without chat markup."""
@@ -85,6 +88,11 @@ class Example:
                 split_system(self.earlier_turns)
             except ValueError as error:
                 raise ValueError(f"example {self.id!r}: {error}") from error
+
+    @property
+    def media_span(self) -> MediaSpan:
+        """The video, or the part of it, that the example is about."""
+        return self.media, self.start_seconds, self.end_seconds
 
     @property
     def prompt_length(self) -> int:

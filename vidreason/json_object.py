@@ -1,11 +1,11 @@
-"""Small JSON files of unknown origin, read strictly."""
+"""Small JSON files of unknown origin, read strictly, and JSON values in messages."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 2**22
-MAX_DEPTH = 64
+MAX_BYTES = 2**22  # 4 MiB
+MAX_DEPTH = 64  # lists and objects inside each other
 _MAX_DIGITS = 400  # of an integer; the largest float has 309
 
 
@@ -51,6 +51,23 @@ def read_json_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     if _depth_exceeds(value, MAX_DEPTH):
         raise ValueError(f"{path} is damaged: values nested too deeply; {remedy}")
     return value
+
+
+def shown(value: object) -> str:
+    """A value of JSON in a message; the contents of one that is long or nested are left out."""
+    match value:
+        case str():
+            return repr(value) if len(value) <= 60 else f"{value[:57]!r}..."
+        case int() if value.bit_length() > 64:
+            return f"a number of {value.bit_length()} bits"
+        case list() if all(isinstance(item, str) for item in value):
+            text = ", ".join(repr(item[:60]) for item in value[:8])
+            return f"[{text}]" if len(value) <= 8 else f"[{text}, ... {len(value) - 8} more]"
+        case None | bool() | int() | float():
+            return repr(value)
+        case list():
+            return f"a list of {len(value)}"
+    return "an object"
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

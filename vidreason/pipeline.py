@@ -49,7 +49,7 @@ from vidreason.reasoning.reasoner_config import FuturesConfig
 from vidreason.video.given import VideoLike
 
 _METHODS = get_args(get_type_hints(FuturesConfig)["method"])
-_UNLIMITED = 1 << 20
+_UNLIMITED = 1 << 20  # tokens: no text has as many
 _SHORTEST = DecodingConfig(max_new_tokens=1)
 
 

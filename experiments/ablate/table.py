@@ -1,9 +1,5 @@
 """A study's numbers as tables (Markdown, LaTeX, CSV)."""
 
-import csv
-import io
-from math import isnan
-
 from experiments.ablate.numbers import StudyResult
 from experiments.demo.results import NAMES
 from vidreason.evaluation.cells import Cell
@@ -11,6 +7,8 @@ from vidreason.evaluation.items import EVERYTHING, Column
 from vidreason.evaluation.protocols import ALL
 from vidreason.evaluation.tables import (
     Table,
+    csv_text,
+    csv_value,
     p_value_text,
     seed_deviation,
     seeds_text,
@@ -76,30 +74,23 @@ def group_tables(result: StudyResult) -> list[Table]:
 
 def to_csv(result: StudyResult) -> str:
     """One line a variant and group of questions, with all numbers as fractions."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
+    header = [
+        *("variant", "corpus", "group", "num_items", "num_videos", "num_seeds"),
+        *("accuracy", "accuracy_low", "accuracy_high", "seed_deviation"),
+        *("difference", "difference_low", "difference_high", "seed_differences"),
+        *("p_value", "p_value_holm", "training_cost"),
+    ]
+    rows = [
         [
-            *("variant", "corpus", "group", "num_items", "num_videos", "num_seeds"),
-            *("accuracy", "accuracy_low", "accuracy_high", "seed_deviation"),
-            *("difference", "difference_low", "difference_high", "seed_differences"),
-            *("p_value", "p_value_holm", "training_cost"),
+            *(result.rows[number].title, corpus, group, cell.num_items, cell.num_videos),
+            *(len(cell.seed_scores), *cell.score, seed_deviation(cell)),
+            *(cell.difference or (None, None, None)),
+            " ".join(map(csv_value, cell.seed_differences)),
+            *(cell.p_value, cell.p_value_holm, result.rows[number].cost),
         ]
-    )
-    for (number, (corpus, group)), cell in result.cells.items():
-        row = result.rows[number]
-        writer.writerow(
-            [
-                *(row.title, corpus, group, cell.num_items, cell.num_videos),
-                len(cell.seed_scores),
-                *map(_number, cell.score),
-                _number(seed_deviation(cell)),
-                *map(_number, cell.difference or (None, None, None)),
-                " ".join(map(_number, cell.seed_differences)),
-                *(_number(cell.p_value), _number(cell.p_value_holm), row.cost),
-            ]
-        )
-    return stream.getvalue()
+        for (number, (corpus, group)), cell in result.cells.items()
+    ]
+    return csv_text(header, rows)
 
 
 def column_title(column: Column) -> str:
@@ -117,7 +108,3 @@ def _group_text(cell: Cell) -> str:
         return value_text(cell.score.mean, decimals=0)
     sign = "*" if cell.p_value_holm is not None and cell.p_value_holm < 0.05 else ""
     return value_text(cell.difference.mean, decimals=0, sign="+") + sign
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None or isnan(value) else f"{value:.6g}"

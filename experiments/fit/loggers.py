@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.metrics_log import MetricsLog
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 
 PROJECT = "vidreason"
 """Project of W&B, or experiment of MLflow, unless their own environment variable names another."""
@@ -154,4 +154,4 @@ def _known_id(folder: Path, logger: str) -> str | None:
 def _remember_id(folder: Path, logger: str, run_id: str) -> None:
     path = folder / LOGGER_IDS_FILE
     known = json.loads(path.read_text()) if path.exists() else {}
-    write_atomically(path, json.dumps({**known, logger: run_id}, indent=1) + "\n")
+    write_json_atomically(path, {**known, logger: run_id})

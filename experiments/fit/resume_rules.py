@@ -122,7 +122,7 @@ class Change(typing.NamedTuple):
 
 def rule_of(key: str) -> Rule | None:
     """The rule for a field by its dotted key; None if the table does not say."""
-    name = ".".join(word for word in key.split(".") if not word.isdigit())
+    name = _field(key)
     while name:
         if name in RULES:
             return RULES[name]
@@ -207,9 +207,14 @@ def field_defaults(schema: type, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from field_defaults(one, name)
 
 
+def _field(key: str) -> str:
+    """Return a dotted key without the indices of lists."""
+    return ".".join(word for word in key.split(".") if not word.isdigit())
+
+
 def _default(key: str) -> Any:  # noqa: ANN401 - of any field
     """Today's default of a field that a former configuration does not have."""
-    name = ".".join(word for word in key.split(".") if not word.isdigit())
+    name = _field(key)
     defaults = dict(field_defaults(ExperimentConfig))
     if name in defaults:
         return defaults[name]
@@ -219,7 +224,7 @@ def _default(key: str) -> Any:  # noqa: ANN401 - of any field
 
 def _is_section(key: str) -> bool:
     """Tell whether a key, or none at all, stands for a dataclass."""
-    name = ".".join(word for word in key.split(".") if not word.isdigit())
+    name = _field(key)
     return not name or any(
         other.startswith(f"{name}.") for other, _ in field_defaults(ExperimentConfig)
     )

@@ -27,9 +27,9 @@ class _Outcomes:
             getattr(self, report.outcome).append(report.nodeid)
 
 
-def files_with_gpu_tests(folder: Path = _TESTS) -> list[Path]:
+def files_with_gpu_tests() -> list[Path]:
     """Test files that have the mark; to collect the others takes longer than to run these."""
-    files = {path: path.read_text() for path in folder.rglob("test_*.py")}
+    files = {path: path.read_text() for path in _TESTS.rglob("test_*.py")}
     return sorted(path for path, text in files.items() if any(mark in text for mark in _MARKS))
 
 

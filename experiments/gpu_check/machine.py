@@ -18,7 +18,7 @@ PACKAGES = (
     *("torch", "torchvision", "transformers", "lightning", "peft", "tokenizers", "numpy", "av"),
     *("datasets", "bitsandbytes", "deepspeed", "liger-kernel", "triton"),
 )
-_ROUNDS = 5
+_ROUNDS = 5  # of which the median counts
 
 
 def measure(setting: Setting) -> None:

@@ -23,7 +23,7 @@ from vidreason.perception.perceiver import Perceiver, build_perceiver
 
 NEW_TOKENS = 64
 """Tokens of an answer."""
-_NUM_FRAMES = 48
+_NUM_FRAMES = 48  # of the video
 
 
 def perceive(setting: Setting) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.judge.config import JudgeProgramConfig
 from experiments.writer_lock import sole_writer
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_atomically, write_json_atomically
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
 from vidreason.endpoints.parallel import in_parallel
@@ -98,7 +98,7 @@ def _judge_into(
     # All or nothing: files are written when everything is judged.
     rows = "".join(json.dumps(row) + "\n" for row in judgements)
     write_atomically(folder / JUDGEMENTS_FILE, rows)
-    write_atomically(folder / SUMMARY_FILE, json.dumps(_without_nan(summary), indent=1) + "\n")
+    write_json_atomically(folder / SUMMARY_FILE, _without_nan(summary))
     named = f"{config.predictions} against {config.against}"
     tables = [
         judged_table(

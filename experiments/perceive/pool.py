@@ -34,7 +34,7 @@ CHUNKS_AHEAD = 2
 """Tasks that a worker is given before the first is done, so that it never waits for the next."""
 STOP_POLL_SECONDS = 0.5
 """How often a run looks whether it has been told to stop, while no task comes back."""
-_KEPT_BYTES = 256 * 2**20
+_KEPT_BYTES = 256 * 2**20  # 256 MiB that a process keeps from one video to the next
 
 
 class Seen(NamedTuple):

@@ -17,7 +17,7 @@ from experiments.review_instructions.set_files import (
     set_rows,
 )
 from experiments.review_instructions.tables import report_tables
-from vidreason.atomic_file import atomic_file, write_atomically
+from vidreason.atomic_file import atomic_file, write_atomically, write_json_atomically
 from vidreason.evaluation.tables import record_row
 from vidreason.teacher.instruction_set import REJECTED, SPLITS
 from vidreason.teacher.review_agreement import ACCEPTED, RowFacts, review_report
@@ -106,7 +106,7 @@ def agreement(config: ReviewInstructionsConfig) -> None:
         field.name: _plain(getattr(report, field.name)) for field in dataclasses.fields(report)
     }
     markdown = "\n\n".join(table.to_markdown() for table in tables)
-    write_atomically(folder / "agreement.json", json.dumps(content, indent=1) + "\n")
+    write_json_atomically(folder / "agreement.json", content)
     write_atomically(folder / "agreement.md", markdown + "\n")
     print("\n\n".join(table.to_text() for table in tables))
     print(
@@ -140,7 +140,7 @@ def apply(config: ReviewInstructionsConfig) -> None:
     named = {review.id for review in reviews}
     counts["of_answers_that_the_gate_rejected"] = len(named & rejected)
     counts["of_rows_that_the_set_has_not"] = len(named - rejected - known)
-    write_atomically(folder / "reviews.json", json.dumps(counts, indent=1) + "\n")
+    write_json_atomically(folder / "reviews.json", counts)
     for words, number in counts.items():
         print(f"{number:8,} {words.replace('_', ' ')}")
     print(f"the reviewed set is in {folder}")

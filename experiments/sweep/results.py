@@ -3,9 +3,6 @@
 ``sweep.md`` is for people, ``sweep.csv`` has the same numbers as fractions.
 """
 
-import csv
-import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from vidreason.evaluation.cells import run_cells
 from vidreason.evaluation.items import run_items
 from vidreason.evaluation.protocols import ACCURACY
 from vidreason.evaluation.scoreboard import scoring_protocols
-from vidreason.evaluation.tables import Table, accuracy_table, p_value_text, value_text
+from vidreason.evaluation.tables import Table, accuracy_table, csv_text, p_value_text, value_text
 from vidreason.markdown import escaped, one_line
 
 _NUMBERS = (
@@ -186,20 +183,17 @@ def _test_notes(config: SweepConfig, scores: SweepScores, test: Job | None) -> l
 
 
 def _to_csv(scores: SweepScores) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     keys = _keys(scores)
-    writer.writerow([*keys, "verdict", *_NUMBERS, "run"])
-    for one in scores.scored:
-        writer.writerow(
-            [
-                *(_parameter(one.trial, key) for key in keys),
-                one.verdict,
-                *map(_number, _numbers(one)),
-                str(one.trial.training.folder),
-            ]
-        )
-    return stream.getvalue()
+    rows = [
+        [
+            *(_parameter(one.trial, key) for key in keys),
+            one.verdict,
+            *_numbers(one),
+            str(one.trial.training.folder),
+        ]
+        for one in scores.scored
+    ]
+    return csv_text([*keys, "verdict", *_NUMBERS, "run"], rows)
 
 
 def _numbers(one: ScoredTrial) -> Sequence[float | None]:
@@ -211,10 +205,6 @@ def _numbers(one: ScoredTrial) -> Sequence[float | None]:
         *(cell.difference or (None, None, None)),
         *(cell.p_value, cell.p_value_holm),
     )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.6g}"
 
 
 def _keys(scores: SweepScores) -> list[str]:

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import TensorDataset
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
+from data_modules.epoch_loader import epoch_loader, torch_order
 from data_modules.event_segments import BEGINNING, event_recordings
 from data_modules.files import Files
-from data_modules.segment_labels import SampleDataModule, read_segment_labels
+from data_modules.segment_labels import read_segment_labels
 from data_modules.skipped_rows import SkippedRows
 from experiments.train_baseline.anticipation_config import AnticipationTrainingConfig
 from experiments.train_baseline.anticipation_scores import held_out_scores, scores_text
@@ -140,10 +142,15 @@ def _train_network(
         flush=True,
     )
     folder = Path(config.run_dir)
-    data = SampleDataModule(samples, batch_size=settings.batch_size, seed=config.seed)
-    checkpoints, epochs = folder / "checkpoints" / MODEL_FOLDER, settings.num_epochs
+    rows = TensorDataset(*samples)
+    order = torch_order(rows, config.seed)
     learnt = fit_samples(
-        module, data, checkpoints, num_epochs=epochs, device=str(device), seed=config.seed
+        module,
+        epoch_loader(rows, order, batch_size=settings.batch_size, seed=config.seed),
+        folder / "checkpoints" / MODEL_FOLDER,
+        num_epochs=settings.num_epochs,
+        device=str(device),
+        seed=config.seed,
     )
     silent = (BEGINNING,) if settings.events else tuple(settings.label_files.silent)
     description = NetworkFolder(

@@ -11,12 +11,17 @@ from typing_extensions import override
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.frame_windows import FrameWindows, FrameWindowsData
-from experiments.program import FAILURES_FILE
+from data_modules.epoch_loader import NumpyOrder
+from data_modules.frame_windows import FrameWindows, collate_windows
 from experiments.train_baseline.config import TrainBaselineConfig
 from experiments.train_baseline.mcvd_config import McvdTrainingConfig
-from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
-from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
+from experiments.train_baseline.run_folder import (
+    check_settings,
+    failure_log,
+    save_scores,
+    save_settings,
+)
+from experiments.train_baseline.sample_training import fit_samples, held_out_metrics, sample_loader
 from experiments.writer_lock import sole_writer
 from vidreason.baselines.mcvd.checkpoint import save_folder
 from vidreason.baselines.mcvd.module import MCVDModule
@@ -75,13 +80,7 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
             _windows(settings, corpora)
             for corpora in (settings.data.train, settings.data.validation)
         )
-        data = FrameWindowsData(
-            training,
-            validation,
-            batch_size=settings.batch_size,
-            seed=config.seed,
-            num_workers=config.num_workers,
-        )
+        loader = sample_loader(config, collate_windows)
         save_settings(folder, config)
         torch.manual_seed(config.seed)
         module = MCVDModule(
@@ -94,13 +93,13 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
         print(f"mcvd: {size:,} parameters, {len(training):,} windows", flush=True)
         learnt = fit_samples(
             module,
-            data,
+            loader(training, NumpyOrder(training, config.seed)),
             folder / "checkpoints",
             num_epochs=settings.num_epochs,
             device=device,
             seed=config.seed,
             gradient_clip_norm=settings.gradient_clip_norm,
-            callbacks=[_failures(settings, training, folder)],
+            callbacks=[WindowFailures(failure_log(config, len(training)))],
         )
         save_folder(
             module.average,
@@ -115,8 +114,10 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
             "held_out": {},
         }
         if len(validation):
-            failures = _failures(settings, validation, folder)
-            metrics = held_out_metrics(module, data, device=device, callbacks=[failures])
+            failures = WindowFailures(failure_log(config, len(validation)))
+            metrics = held_out_metrics(
+                module, loader(validation), device=device, callbacks=[failures]
+            )
             scores["held_out"] = {"num_windows": len(validation), **metrics}
             if "loss" in metrics:  # else no window could be read
                 print(f"held out: loss {metrics['loss']:.4f}", flush=True)
@@ -128,9 +129,3 @@ def _windows(settings: McvdTrainingConfig, corpora: list[CorpusConfig]) -> Frame
     examples = open_corpora(corpora, settings.data.max_malformed_fraction)
     media = list(dict.fromkeys(example.media for example in examples))
     return FrameWindows(media, settings.model, windows_per_video=settings.windows_per_video)
-
-
-def _failures(settings: McvdTrainingConfig, windows: FrameWindows, folder: Path) -> WindowFailures:
-    share = settings.data.max_unreadable_fraction
-    setting = "mcvd.data.max_unreadable_fraction"
-    return WindowFailures(FailureLog(folder / FAILURES_FILE, share, len(windows), setting=setting))

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
-from data_modules.segment_labels import SampleDataModule
+from data_modules.epoch_loader import epoch_loader, torch_order
 from experiments.train_baseline.anticipation_config import AnticipationTrainingConfig
 from experiments.train_baseline.sample_training import fit_samples
 from vidreason.atomic_file import atomic_file
@@ -68,9 +69,12 @@ def train_recogniser(
         raise ValueError("no training video has a file that can be read: nothing to recognise")
     torch.manual_seed(seed)
     head = build_head(config, len(labels))
+    rows = TensorDataset(*samples)
     fit_samples(
         RecogniserModule(head, settings.learning_rate),
-        SampleDataModule(samples, batch_size=settings.recogniser_batch_size, seed=seed),
+        epoch_loader(
+            rows, torch_order(rows, seed), batch_size=settings.recogniser_batch_size, seed=seed
+        ),
         folder.parent / "checkpoints" / folder.name,
         num_epochs=settings.recogniser_epochs,
         device=str(device),

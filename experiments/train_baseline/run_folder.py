@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 from vidreason.json_object import read_json_object
+from vidreason.video.failures import FailureLog
 
 SETTINGS_FILE, SCORES_FILE = "settings.json", "scores.json"
 
@@ -30,12 +32,19 @@ def check_settings(folder: Path, config: TrainBaselineConfig) -> None:
 
 def save_settings(folder: Path, config: TrainBaselineConfig) -> None:
     """Write the settings of a run, once its data are read: those of a mistake bind nobody."""
-    write_atomically(folder / SETTINGS_FILE, json.dumps(_settings(config), indent=1) + "\n")
+    write_json_atomically(folder / SETTINGS_FILE, _settings(config))
 
 
 def save_scores(folder: Path, scores: Mapping[str, Any]) -> None:
     """Write the scores of a finished training."""
-    write_atomically(folder / SCORES_FILE, json.dumps(scores, indent=1) + "\n")
+    write_json_atomically(folder / SCORES_FILE, scores)
+
+
+def failure_log(config: TrainBaselineConfig, num_samples: int) -> FailureLog:
+    """Return the log of the videos that cannot be read, of which ``data`` says how many may be."""
+    most = getattr(config, config.kind).data.max_unreadable_fraction
+    setting = f"{config.kind}.data.max_unreadable_fraction"
+    return FailureLog(Path(config.run_dir) / FAILURES_FILE, most, num_samples, setting=setting)
 
 
 def _settings(config: TrainBaselineConfig) -> dict[str, Any]:

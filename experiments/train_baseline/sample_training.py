@@ -1,24 +1,41 @@
 """Training of a small network, resumed from the last whole epoch, and its held-out metrics."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningDataModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
 
 from callbacks.step_checkpoint import AtomicCheckpointIO
 from callbacks.step_seed import StepSeed
+from data_modules.epoch_loader import epoch_loader
 from experiments.fit.run import silence_libraries
+from experiments.train_baseline.config import TrainBaselineConfig
 from vidreason.baselines.epoch_losses import EpochLossModule, still_falls
 from vidreason.training.checkpoint import newest_checkpoint
 
 
+def sample_loader(
+    config: TrainBaselineConfig, collate: Callable[[list[Any]], Any] | None = None
+) -> Callable[..., DataLoader[Any]]:
+    """Return :func:`data_modules.epoch_loader.epoch_loader` with the settings of a training."""
+    return partial(
+        epoch_loader,
+        batch_size=getattr(config, config.kind).batch_size,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        collate=collate,
+    )
+
+
 def fit_samples(
     module: EpochLossModule,
-    data: LightningDataModule,
+    batches: DataLoader[Any],
     folder: Path,
     *,
     num_epochs: int,
@@ -31,7 +48,7 @@ def fit_samples(
 
     Args:
         module: What is trained; a checkpoint fills it.
-        data: Its batches, in an order that follows from seed and epoch.
+        batches: Of :func:`data_modules.epoch_loader.epoch_loader`.
         folder: For the checkpoints, one an epoch; the newest is kept.
         num_epochs: Epochs altogether.
         device: As PyTorch names it.
@@ -77,9 +94,11 @@ def fit_samples(
     with warnings.catch_warnings():
         # That is what a run is resumed from.
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        # It comes after the end: see held_out_metrics.
+        warnings.filterwarnings("ignore", "You defined a .validation_step. but have no")
         # A batch of unreadable videos, which are counted elsewhere.
         warnings.filterwarnings("ignore", ".training_step. returned .None.")
-        trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+        trainer.fit(module, batches, ckpt_path=path, weights_only=True)
     losses = module.epoch_losses
     falls = still_falls(losses)
     said = "still falls: train it longer" if falls else "has settled"
@@ -89,7 +108,7 @@ def fit_samples(
 
 def held_out_metrics(
     module: EpochLossModule,
-    data: LightningDataModule,
+    batches: DataLoader[Any],
     *,
     device: str,
     callbacks: Sequence[Callback] = (),
@@ -98,13 +117,13 @@ def held_out_metrics(
 
     Args:
         module: The module, trained.
-        data: Its batches for validation.
+        batches: What is held out, in its own order.
         device: As PyTorch names it.
         callbacks: Callbacks of the validation.
     """
     silence_libraries()
     trainer = Trainer(**_quiet(device), enable_checkpointing=False, callbacks=list(callbacks))
-    metrics = trainer.validate(module, datamodule=data, verbose=False)
+    metrics = trainer.validate(module, batches, verbose=False)
     return {name.removeprefix("val/"): value for part in metrics for name, value in part.items()}
 
 

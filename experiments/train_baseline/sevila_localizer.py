@@ -10,12 +10,16 @@ import torch
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.key_frame_samples import KeyFrameDataModule, KeyFrameSamples, LabelledFrame
-from experiments.program import FAILURES_FILE
+from data_modules.epoch_loader import NumpyOrder
+from data_modules.key_frame_samples import KeyFrameSamples, LabelledFrame, collate_key_frames
 from experiments.train_baseline.config import TrainBaselineConfig
-from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
-from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
-from experiments.train_baseline.sevila_config import SevilaLocalizerConfig
+from experiments.train_baseline.run_folder import (
+    check_settings,
+    failure_log,
+    save_scores,
+    save_settings,
+)
+from experiments.train_baseline.sample_training import fit_samples, held_out_metrics, sample_loader
 from experiments.writer_lock import sole_writer
 from vidreason.atomic_file import write_atomically
 from vidreason.baselines.sevila_decoder.key_frames import check_sevila_part, key_frames
@@ -23,12 +27,10 @@ from vidreason.baselines.sevila_decoder.localizer_training import LocalizerTrain
 from vidreason.baselines.sevila_decoder.pseudo_labels import (
     has_right_answer,
     pseudo_labels,
-    span_of,
 )
 from vidreason.devices import torch_device
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.controls import Span
-from vidreason.example import Example
+from vidreason.example import Example, MediaSpan
 from vidreason.json_object import read_json_object
 from vidreason.model import Provenance, VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
@@ -63,8 +65,8 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
         assert reasoner.perceiver is not None  # it comes with every folder
         source = VisualTokenSource(reasoner.perceiver, settings.store, device)
         answerer = _Answerer(reasoner, source, reasoner_identity(answerer_folder).model)
-        train = _labelled(settings, settings.data.train, folder, answerer, "train")
-        validation = _labelled(settings, settings.data.validation, folder, answerer, "validation")
+        train = _labelled(config, settings.data.train, answerer, "train")
+        validation = _labelled(config, settings.data.validation, answerer, "validation")
         save_settings(folder, config)
         # From here on the answerer's weights are the localizer's.
         torch.manual_seed(config.seed)
@@ -81,16 +83,14 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
             )
             for frames in (train, validation)
         )
-        data = KeyFrameDataModule(
-            train_samples,
-            validation_samples,
-            batch_size=settings.batch_size,
-            seed=config.seed,
-            num_workers=config.num_workers,
-        )
-        checkpoints, epochs = folder / "checkpoints", settings.num_epochs
+        loader = sample_loader(config, collate_key_frames)
         learnt = fit_samples(
-            module, data, checkpoints, num_epochs=epochs, device=str(device), seed=config.seed
+            module,
+            loader(train_samples, NumpyOrder(train_samples, config.seed)),
+            folder / "checkpoints",
+            num_epochs=settings.num_epochs,
+            device=str(device),
+            seed=config.seed,
         )
         provenance = Provenance(
             stage="self-refinement of SeViLA's localizer", training_data=settings.data.trained_on
@@ -108,7 +108,7 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
             scores["held_out"] = {
                 "num_samples": len(validation),
                 "share_helping": _share_helping(validation),
-                **held_out_metrics(module, data, device=str(device)),
+                **held_out_metrics(module, loader(validation_samples), device=str(device)),
             }
         save_scores(folder, scores)
 
@@ -120,13 +120,13 @@ class _Answerer(NamedTuple):
 
 
 def _labelled(
-    settings: SevilaLocalizerConfig,
+    config: TrainBaselineConfig,
     corpora: Sequence[CorpusConfig],
-    folder: Path,
     answerer: _Answerer,
     split: str,
 ) -> list[LabelledFrame]:
     """Return the labelled frames of corpora; the labels are kept, and not made twice."""
+    settings = config.sevila_localizer
     examples = [
         example
         for example in open_corpora(corpora, settings.data.max_malformed_fraction)
@@ -138,20 +138,15 @@ def _labelled(
             "options or short answers, such as nextqa"
         )
     # Labelling asks the answerer about each frame: it is not done twice.
-    path = folder / _LABELS_FILE.format(split=split)
+    path = Path(config.run_dir) / _LABELS_FILE.format(split=split)
     labels: dict[str, list[bool]] | None = _kept_labels(path, answerer.identity)
     if labels is None:
-        failures = FailureLog(
-            folder / FAILURES_FILE,
-            settings.data.max_unreadable_fraction,
-            len(examples),
-            setting="sevila_localizer.data.max_unreadable_fraction",
-        )
+        failures = failure_log(config, len(examples))
         num_frames = _num_frames(examples, answerer.source, failures)
-        readable = [example for example in examples if span_of(example) in num_frames]
+        readable = [example for example in examples if example.media_span in num_frames]
         print(
             f"sevila_localizer: {split}: {len(readable):,} questions, "
-            f"{sum(num_frames[span_of(example)] for example in readable):,} frames to label",
+            f"{sum(num_frames[example.media_span] for example in readable):,} frames to label",
             flush=True,
         )
         labels = pseudo_labels(
@@ -179,15 +174,15 @@ def _labelled(
 
 def _num_frames(
     examples: Sequence[Example], source: TokenSource, failures: FailureLog
-) -> dict[Span, int]:
+) -> dict[MediaSpan, int]:
     """Return the number of key frames of each span that can be read.
 
     Raises:
         UnreadableVideosError: Too many cannot.
     """
-    counts: dict[Span, int] = {}
+    counts: dict[MediaSpan, int] = {}
     for example in examples:
-        span = span_of(example)
+        span = example.media_span
         try:
             if span not in counts:
                 counts[span] = len(key_frames(source(*span)))

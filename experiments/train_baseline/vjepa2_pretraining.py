@@ -8,12 +8,16 @@ import torch
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.unlabelled_clips import UnlabelledClips, UnlabelledClipsData, index_videos
-from experiments.program import FAILURES_FILE
+from data_modules.epoch_loader import torch_order
+from data_modules.unlabelled_clips import UnlabelledClips, index_videos
 from experiments.train_baseline.config import TrainBaselineConfig
-from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
-from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
-from experiments.train_baseline.vjepa2_config import VJepa2PretrainingConfig
+from experiments.train_baseline.run_folder import (
+    check_settings,
+    failure_log,
+    save_scores,
+    save_settings,
+)
+from experiments.train_baseline.sample_training import fit_samples, held_out_metrics, sample_loader
 from experiments.writer_lock import sole_writer
 from vidreason.baselines.vjepa2.pretraining import (
     LatentPrediction,
@@ -22,7 +26,6 @@ from vidreason.baselines.vjepa2.pretraining import (
     save_model,
 )
 from vidreason.devices import torch_device
-from vidreason.video.failures import FailureLog
 
 MODEL_FOLDER = "model"
 
@@ -41,17 +44,11 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
     with sole_writer(folder, "train_baseline"):
         check_settings(folder, config)
         device = str(torch_device(config.device))
-        training = _clips(settings, settings.data.train, folder, config.seed)
+        training = _clips(config, settings.data.train)
         validation = None
         if settings.data.validation:
-            validation = _clips(settings, settings.data.validation, folder, config.seed)
-        data = UnlabelledClipsData(
-            training,
-            validation,
-            batch_size=settings.batch_size,
-            seed=config.seed,
-            num_workers=config.num_workers,
-        )
+            validation = _clips(config, settings.data.validation)
+        loader = sample_loader(config)
         num_steps = settings.num_epochs * math.ceil(len(training) / settings.batch_size)
         save_settings(folder, config)
         torch.manual_seed(config.seed)
@@ -63,10 +60,14 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
         )
         module = LatentPrediction(model, settings.task, settings.optimizer, num_steps)
         learnt: dict[str, Any] = {"epoch_losses": [], "still_falls": None}
-        checkpoints, epochs = folder / "checkpoints", settings.num_epochs
-        if epochs:
+        if settings.num_epochs:
             learnt = fit_samples(
-                module, data, checkpoints, num_epochs=epochs, device=device, seed=config.seed
+                module,
+                loader(training, torch_order(training, config.seed)),
+                folder / "checkpoints",
+                num_epochs=settings.num_epochs,
+                device=device,
+                seed=config.seed,
             )
         save_model(module.pretrained_model().cpu(), folder / MODEL_FOLDER)
         scores: dict[str, Any] = {
@@ -77,7 +78,7 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
             "held_out": {},
         }
         if validation is not None:
-            metrics = held_out_metrics(module, data, device=device)
+            metrics = held_out_metrics(module, loader(validation), device=device)
             scores["held_out"] = {"num_clips": len(validation), **metrics}
             collapsed = metrics.get("target_deviation", math.inf) < settings.task.collapse_deviation
             scores["collapsed"] = collapsed
@@ -89,23 +90,16 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
         save_scores(folder, scores)
 
 
-def _clips(
-    settings: VJepa2PretrainingConfig, corpora: list[CorpusConfig], folder: Path, seed: int
-) -> UnlabelledClips:
+def _clips(config: TrainBaselineConfig, corpora: list[CorpusConfig]) -> UnlabelledClips:
     """Clips of the videos of some corpora."""
+    settings = config.vjepa2_pretraining
     examples = open_corpora(corpora, settings.data.max_malformed_fraction)
     media = list(dict.fromkeys(example.media for example in examples))
-    failures = FailureLog(
-        folder / FAILURES_FILE,
-        settings.data.max_unreadable_fraction,
-        len(media),
-        setting="vjepa2_pretraining.data.max_unreadable_fraction",
-    )
     return UnlabelledClips(
-        index_videos(media, failures),
+        index_videos(media, failure_log(config, len(media))),
         clip_transform(settings.model),
         num_frames=settings.model.num_frames,
         frames_per_second=settings.frames_per_second,
         clips_per_video=settings.clips_per_video,
-        seed=seed,
+        seed=config.seed,
     )

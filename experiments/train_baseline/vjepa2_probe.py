@@ -7,18 +7,23 @@ from typing import Any
 import torch
 
 from data_modules.corpus_index import open_corpora
+from data_modules.epoch_loader import torch_order
 from data_modules.next_events import (
     EVENT_HEAD,
     LatentFiles,
-    NextEventDataModule,
     NextEventSamples,
+    collate_samples,
     event_head,
     next_event_samples,
 )
-from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
-from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
-from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
+from experiments.train_baseline.run_folder import (
+    check_settings,
+    failure_log,
+    save_scores,
+    save_settings,
+)
+from experiments.train_baseline.sample_training import fit_samples, held_out_metrics, sample_loader
 from experiments.train_baseline.vjepa2_config import VJepa2ProbeConfig
 from experiments.writer_lock import sole_writer
 from vidreason.baselines.vjepa2.config import ProbeSizes
@@ -27,7 +32,6 @@ from vidreason.baselines.vjepa2.probe_files import ProbeCard, ProbeHead, build_p
 from vidreason.baselines.vjepa2.probe_training import UNSEEN, ProbeTraining
 from vidreason.devices import torch_device
 from vidreason.pretrained.frozen_parts import content_hash
-from vidreason.video.failures import FailureLog
 
 PROBE_FOLDER, LATENT_FOLDER = "probe", "latents"
 
@@ -46,7 +50,7 @@ def train_vjepa2_probe(config: TrainBaselineConfig) -> None:
         check_settings(folder, config)
         device = torch_device(config.device)
         encoder_hash = _encoder_hash(settings)
-        head, width, train, validation = _samples(settings, folder, device, encoder_hash)
+        head, width, train, validation = _samples(config, device, encoder_hash)
         card = ProbeCard(
             sizes=ProbeSizes(
                 width=width, num_heads=settings.num_heads, num_blocks=settings.num_blocks
@@ -66,16 +70,14 @@ def train_vjepa2_probe(config: TrainBaselineConfig) -> None:
         )
         steps = settings.num_epochs * math.ceil(len(train) / settings.batch_size)
         module = ProbeTraining(probe, settings.optimizer, steps)
-        data = NextEventDataModule(
-            train,
-            validation,
-            batch_size=settings.batch_size,
-            seed=config.seed,
-            num_workers=config.num_workers,
-        )
-        checkpoints, epochs = folder / "checkpoints", settings.num_epochs
+        loader = sample_loader(config, collate_samples)
         learnt = fit_samples(
-            module, data, checkpoints, num_epochs=epochs, device=str(device), seed=config.seed
+            module,
+            loader(train, torch_order(train, config.seed)),
+            folder / "checkpoints",
+            num_epochs=settings.num_epochs,
+            device=str(device),
+            seed=config.seed,
         )
         save_probe(probe, card, folder / PROBE_FOLDER)
         scores: dict[str, Any] = {
@@ -86,7 +88,7 @@ def train_vjepa2_probe(config: TrainBaselineConfig) -> None:
             "held_out": {},
         }
         if len(validation):
-            metrics = held_out_metrics(module, data, device=str(device))
+            metrics = held_out_metrics(module, loader(validation), device=str(device))
             scores["held_out"] = _held_out(metrics, validation, head)
             print(_held_out_text(scores["held_out"]), flush=True)
         save_scores(folder, scores)
@@ -100,12 +102,13 @@ def _encoder_hash(settings: VJepa2ProbeConfig) -> str:
 
 
 def _samples(
-    settings: VJepa2ProbeConfig, folder: Path, device: torch.device, encoder_hash: str
+    config: TrainBaselineConfig, device: torch.device, encoder_hash: str
 ) -> tuple[ProbeHead, int, NextEventSamples, NextEventSamples]:
     """The head, the width of the latents, and samples of training and validation.
 
     The encoder is loaded here alone: it is in memory no more when the probe is trained.
     """
+    settings = config.vjepa2
     share = settings.data.max_malformed_fraction
     train = open_corpora(settings.data.train, share)
     validation = open_corpora(settings.data.validation, share)
@@ -113,18 +116,13 @@ def _samples(
     latents = load_future_latents(
         settings.encoder, settings.look_ahead, device=device, revision=settings.revision
     )
-    files = LatentFiles(folder / LATENT_FOLDER, latents, encoder_hash)
+    files = LatentFiles(Path(config.run_dir) / LATENT_FOLDER, latents, encoder_hash)
     train_samples, validation_samples = (
         next_event_samples(
             examples,
             head,
             files.file_of,
-            FailureLog(
-                folder / FAILURES_FILE,
-                settings.data.max_unreadable_fraction,
-                len(examples),
-                setting="vjepa2.data.max_unreadable_fraction",
-            ),
+            failure_log(config, len(examples)),
         )
         for examples in (train, validation)
     )

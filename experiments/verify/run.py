@@ -13,7 +13,7 @@ from experiments.verify.claims import KnownClaim, known_claims, write_videos
 from experiments.verify.config import VerifyConfig
 from experiments.verify.scores import score_rows, scores_table
 from experiments.writer_lock import sole_writer
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_atomically, write_json_atomically
 from vidreason.devices import torch_device
 from vidreason.evaluation.manifest import digest_of
 from vidreason.evaluation.tables import record_row
@@ -169,7 +169,7 @@ def _write(
         for known, score in zip(*verified, strict=True)
     ]
     write_atomically(folder / CLAIMS_FILE, "\n".join(lines) + "\n")
-    write_atomically(folder / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+    write_json_atomically(folder / SUMMARY_FILE, summary)
     markdown = "\n\n".join(table.to_markdown() for table in tables) + "\n"
     write_atomically(folder / TABLES_FILE, markdown)
     print("\n\n".join(table.to_text() for table in tables))

@@ -10,7 +10,8 @@ from blind_frames import no_frames
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from data_modules.frame_windows import FrameWindows, FrameWindowsData, collate_windows
+from data_modules.epoch_loader import NumpyOrder, epoch_loader
+from data_modules.frame_windows import FrameWindows, collate_windows
 from vidreason.baselines.build import SYSTEMS, Baseline, baseline_problems
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameReader, LastFrames, middle_frames
@@ -348,7 +349,7 @@ def fit(module, data, folder, max_epochs, checkpoint=None):
         **{"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1},
         **{"callbacks": [ModelCheckpoint(folder, save_last=True)], "num_sanity_val_steps": 0},
     )
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=False)
+    trainer.fit(module, *data, ckpt_path=checkpoint, weights_only=False)
     return trainer
 
 
@@ -358,8 +359,11 @@ def test_a_resumed_run_goes_on_as_it_would_have(tmp_path):
     def run(name, epochs, checkpoint=None):
         torch.manual_seed(1)
         module = MCVDModule(DiffusionConfig(**SIZES), learning_rate=1e-3, warm_up_steps=3)
-        data = FrameWindowsData(
-            Windows(moving_squares(4)), Windows(moving_squares(2)), batch_size=2
+        windows = Windows(moving_squares(4))
+        options = {"batch_size": 2, "seed": 0, "collate": collate_windows}
+        data = (
+            epoch_loader(windows, NumpyOrder(windows, 0), **options),
+            epoch_loader(Windows(moving_squares(2)), **options),
         )
         # The same noise in each epoch, whichever run it is in.
         module.on_train_epoch_start = lambda: torch.manual_seed(module.current_epoch)
@@ -458,6 +462,3 @@ def test_wrong_training_numbers_are_named():
     for changes in ({"learning_rate": 0.0}, {"warm_up_steps": -1}, {"average_decay": 1.0}):
         with pytest.raises(ValueError, match="learning_rate is"):
             MCVDModule(DiffusionConfig(**SIZES), **changes)
-    windows = Windows(moving_squares(1))
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        FrameWindowsData(windows, windows, batch_size=0)

@@ -20,7 +20,6 @@ from vidreason.baselines.sevila_decoder.localized_answerer import LocalizedAnswe
 from vidreason.baselines.sevila_decoder.pseudo_labels import (
     has_right_answer,
     pseudo_labels,
-    span_of,
 )
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import Control, EvaluationConfig
@@ -212,11 +211,11 @@ def test_pseudo_labels_say_which_frames_suffice_alone(answerer: VideoReasoner) -
         shown = frames[: counts.get(media, FRAMES)]
         return VisualTokens.concatenate(shown) if shown else tokens.without_tokens()
 
-    num_frames = {span_of(one): len(key_frames(source(*span_of(one)))) for one in examples}
+    num_frames = {one.media_span: len(key_frames(source(*one.media_span))) for one in examples}
     labels = pseudo_labels(answerer, source, examples, num_frames, CONFIG, GREEDY)
     assert [len(labels[one.id]) for one in examples] == [3, 3, 3, 2, 0]
     for example in examples:
-        frames = key_frames(source(*span_of(example)))
+        frames = key_frames(source(*example.media_span))
         for frame, label in zip(frames, labels[example.id], strict=True):
             [row] = evaluate_examples(
                 reasoner_answerer(answerer, lambda *_, f=frame: f, [example], CONFIG, GREEDY),

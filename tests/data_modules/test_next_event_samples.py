@@ -8,9 +8,9 @@ import torch
 from coded_video import number_of, write_video
 from lightning import Trainer
 
+from data_modules.epoch_loader import epoch_loader, torch_order
 from data_modules.next_events import (
     LatentFiles,
-    NextEventDataModule,
     collate_samples,
     event_head,
     next_event,
@@ -139,10 +139,10 @@ def test_samples_train_a_probe(tmp_path, video):
     batch = collate_samples([train[0], train[1]])
     assert batch["latents"].shape == (2, 8 + 4, 24)
     assert batch["labels"]["event"].tolist() == [1, 0]
-    data = NextEventDataModule(train, validation, batch_size=4, seed=3)
+    options = {"batch_size": 4, "seed": 3, "collate": collate_samples}
+    loader = epoch_loader(train, torch_order(train, 3), **options)
     orders = []
     for epoch in (0, 1, 0):
-        loader = data.train_dataloader()
         loader.sampler.set_epoch(epoch)
         orders.append([row.sum().item() for batch in loader for row in batch["latents"]])
     assert orders[0] == orders[2] != orders[1]
@@ -153,7 +153,7 @@ def test_samples_train_a_probe(tmp_path, video):
         **{"enable_model_summary": False, "enable_checkpointing": False, "max_epochs": 2},
         num_sanity_val_steps=0,
     )
-    trainer.fit(module, data)
+    trainer.fit(module, loader, epoch_loader(validation, **options))
     assert trainer.global_step == 4
     assert trainer.callback_metrics["val/accuracy_event"] in (0.0, 0.5)
 

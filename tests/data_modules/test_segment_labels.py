@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from data_modules.event_segments import BEGINNING, event_of_step, event_recordings
 from data_modules.files import Files
 from data_modules.readers import READERS
-from data_modules.segment_labels import SampleDataModule, read_segment_labels
+from data_modules.segment_labels import read_segment_labels
 from data_modules.skipped_rows import SkippedRows
 from vidreason.baselines.anticipation.segments import Recording, Segment, vocabulary
 from vidreason.example import Example
@@ -107,20 +106,6 @@ def test_damage_of_a_whole_file_ends_the_reading(tmp_path: Path) -> None:
     (root / "splits" / "train.split1.bundle").unlink()
     with pytest.raises(ValueError, match="there is no file"):
         read(root)
-
-
-def test_batches_follow_from_seed_and_epoch() -> None:
-    rows = torch.arange(10)
-
-    def order(seed: int, epoch: int) -> list[int]:
-        loader = SampleDataModule([rows], batch_size=4, seed=seed).train_dataloader()
-        sampler: Any = loader.sampler
-        sampler.set_epoch(epoch)
-        return [int(row) for (batch,) in loader for row in batch]
-
-    assert sorted(order(0, 0)) == list(range(10))
-    assert order(0, 1) == order(0, 1) != order(0, 0)
-    assert order(1, 0) != order(0, 0)
 
 
 # Event logs.

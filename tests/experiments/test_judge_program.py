@@ -348,7 +348,7 @@ def test_wrong_lines_of_evidence_are_named(tmp_path, line, message):
     ("row", "message"),
     [
         ({"id": None, "scores": {}}, "id is None"),
-        ({"id": "a", "scores": [1]}, "scores is of type list"),
+        ({"id": "a", "scores": [1]}, "scores is a list of 1"),
         (
             {"id": "a", "scores": {"insightfulness": True}},
             "insightfulness is True, expected a whole",

@@ -21,7 +21,7 @@ from vidreason.perception.weights import (
 from vidreason.pretrained.frozen_parts import content_hash_of_file
 
 _INDEX = "model.safetensors.index.json"
-_MAX_INDEX_BYTES = 2**25
+_MAX_INDEX_BYTES = 2**25  # 32 MiB
 _SMALL_FILES = ("*.json", "*.model")
 
 
@@ -49,6 +49,7 @@ def blip2_folder(name: str, revision: str | None, prefixes: Sequence[str]) -> Bl
         ValueError: There is none, or it holds another model.
     """
     path = local_folder(name, revision, _SMALL_FILES)
+    # Of a repository, first the small files; the index among them names the shards that are needed.
     if not Path(name).is_dir():
         shards = _needed_shards(path, prefixes)
         path = local_folder(name, revision, (*_SMALL_FILES, *shards))

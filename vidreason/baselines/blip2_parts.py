@@ -58,7 +58,7 @@ class QueryTransformer(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return the queries' outputs ``(B, Q, D)`` for states ``(B, N, E)``, in float32."""
-        queries = self.query_tokens.expand(len(states), -1, -1)
+        queries = self.query_tokens.expand(len(states), -1, -1)  # (1, Q, D) -> (B, Q, D)
         output: Tensor = self.transformer(
             query_embeds=queries, encoder_hidden_states=states.to(queries.dtype)
         ).last_hidden_state
@@ -90,12 +90,14 @@ def vision_norm(config: Blip2VisionConfig) -> nn.LayerNorm:
     return nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
 
 
-def official_vision_names(tower: VisionTower, prefix: str = "visual_encoder.") -> Names:
-    """Return the official keys of a vision tower, below ``prefix``.
+def official_vision_names(tower: VisionTower) -> Names:
+    """Return the official keys of a vision tower.
 
     Keys have no bias of attention's keys; it is zero.
     """
-    return {f"model.{key}": _vision_keys(key, prefix) for key in tower.model.state_dict()}
+    return {
+        f"model.{key}": _vision_keys(key, "visual_encoder.") for key in tower.model.state_dict()
+    }
 
 
 def official_query_names(queries: QueryTransformer, prefix: str, tokens: str) -> Names:
@@ -156,6 +158,7 @@ def assemble(names: Names, read: Callable[[str], Tensor], keys: Iterable[str]) -
     tensors = {}
     for key in keys:
         parts = [read(stored) for stored in names[key]]
+        # The official attention has no bias of keys, transformers' has one of all three: (3 E,)
         if len(parts) == 2:
             query_bias, value_bias = parts
             parts = [torch.cat([query_bias, torch.zeros_like(query_bias), value_bias])]

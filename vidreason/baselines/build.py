@@ -92,6 +92,7 @@ def baseline_problems(
     if config.kind in PARTS_OF_TOKEN_KINDS:
         return _folder_problems(name, config)
     system = system_class(config)
+    # Whatever looks at pictures and is another one may describe them.
     captioners = [
         other
         for other in others
@@ -227,7 +228,7 @@ class Baseline:
             def load() -> System:
                 return self._class.load(config, decoding, device)
 
-        self._load = cache(load)
+        self._load = cache(load)  # when the first question comes, and once
         self.fidelity: str = self.provenance.system["fidelity"]
         """How near it is to the published system."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidreason.baselines.frames import Frames
 
-JPEG_QUALITY = 90
+JPEG_QUALITY = 90  # of Pillow's scale to 95
 VIDEO_QUALITY = 18
 """The constant rate factor of x264: 18 is near the original."""
 

@@ -90,14 +90,12 @@ class Endpoint(System):
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         return self._replies(videos, examples)
 
+    predict = answer  # the prompt says in which form
+
     @override
     def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         if self._config.option_scoring == "letter":
             examples = [replace(one, prompt=letter_prompt(one)) for one in examples]
-        return self._replies(videos, examples)
-
-    @override
-    def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         return self._replies(videos, examples)
 
     @classmethod

@@ -12,13 +12,12 @@ import torch
 from vidreason.baselines.frames import FrameRule, Frames, FrameSource, LastFrames
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.controls import (
-    Span,
     other_order,
     read_stand_in,
     span_generator,
     stand_in_spans,
 )
-from vidreason.example import Example
+from vidreason.example import Example, MediaSpan
 
 
 def controlled_frames(
@@ -57,7 +56,7 @@ def controlled_frames(
 @dataclass(frozen=True)
 class _StandIn:
     source: FrameSource
-    stand_ins: dict[Span, Span]
+    stand_ins: dict[MediaSpan, MediaSpan]
 
     def __call__(
         self, media: str, start_seconds: float | None, end_seconds: float | None, rule: FrameRule

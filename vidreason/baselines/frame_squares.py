@@ -25,6 +25,7 @@ def clip_squares(pixels: Tensor, side: int) -> Tensor:
     Returns:
         ``(T, 3, S, S)`` float32, on the device of ``pixels``.
     """
+    # FFmpeg has the channels last: (T, 3, H, W) -> (T, H, W, 3)
     squares = [_squash(frame, side) for frame in pixels.permute(0, 2, 3, 1).cpu().numpy()]
     # T times (S, S, 3) -> (T, 3, S, S), from 0 to 1
     stacked = torch.from_numpy(np.stack(squares)).to(pixels.device).permute(0, 3, 1, 2) / 255

@@ -49,6 +49,7 @@ def letter_tokens(
     Raises:
         ValueError: Two letters begin with the same tokens.
     """
+    # Token by token over all letters, as far as they are the same.
     columns = zip(*continuations, strict=False)
     shared = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, columns)]
     tokens = [ids[len(shared)] for ids in continuations if len(ids) > len(shared)]
@@ -77,6 +78,7 @@ def text_log_likelihoods(
     """
     forget_positions(model)
     prompt = model(**inputs, use_cache=True, logits_to_keep=1)
+    # The first token of each option follows the prompt itself: (V,)
     first = prompt.logits[0, -1].float().log_softmax(-1)
     totals = [float(first[ids[0]]) for ids in options]
     longest = max(len(ids) for ids in options) - 1
@@ -93,6 +95,7 @@ def text_log_likelihoods(
     scores = logits.float().log_softmax(-1)
     for row, ids in enumerate(options):
         following = torch.tensor(ids[1:], device=scores.device)
+        # Logits after token i score token i + 1: (L, V) at (L, 1)
         totals[row] += float(scores[row, : len(following)].gather(1, following[:, None]).sum())
     return totals
 
@@ -121,10 +124,10 @@ def _logits_after(model: PreTrainedModel, cache: Cache, tokens: Tensor) -> Tenso
     for row in tokens:
         state = copy.deepcopy(cache)
         argument = cache_argument(model, state)
-        steps = [
+        steps = [  # each of one row and one token: (1, 1, V) -> (1, V)
             model(input_ids=token.view(1, 1), use_cache=True, **argument).logits[0] for token in row
         ]
-        rows.append(torch.cat(steps))
+        rows.append(torch.cat(steps))  # (L, V)
     return torch.stack(rows)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vidreason.atomic_file import atomic_file
 from vidreason.baselines.blip2_parts import Names, assemble, stored_shapes
 from vidreason.baselines.config import BaselineConfig
+from vidreason.baselines.system import Fidelity
 from vidreason.perception.model_folder import CONFIG_FILE, foreign_errors
 from vidreason.perception.weights import OpenWeights, Shape, check_keys, hash_file, open_weights
 
@@ -168,14 +169,20 @@ def convert(
         output.write(save(tensors, {**metadata, "sha256": hash_file(path)}))
 
 
-def is_converted(path: str) -> bool:
-    """Return whether :func:`convert` wrote a safetensors file.
+def checkpoint_fidelity(config: BaselineConfig) -> Fidelity:
+    """Return how near ``weights.checkpoint`` is to the released one.
+
+    A safetensors file is of a training of ours, unless :func:`convert` wrote it.
 
     Raises:
-        ValueError: It is damaged.
+        ValueError: The file is damaged.
     """
+    path = config.weights.get("checkpoint", "")
+    if not (path.endswith(".safetensors") and Path(path).is_file()):
+        return "official-weights"
     with foreign_errors(f"weights {path!r}"), safe_open(path, framework="pt") as file:
-        return "sha256" in (file.metadata() or {})
+        is_converted = "sha256" in (file.metadata() or {})
+    return "official-weights" if is_converted else "re-trained"
 
 
 def module_dtype(key: str, prefixes: Sequence[str], dtype: torch.dtype) -> torch.dtype:

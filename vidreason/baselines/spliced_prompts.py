@@ -79,9 +79,7 @@ class SplicedPromptSystem(System, ABC):
         """Answer each prompt in words."""
         return self._generate(videos, [example.prompt for example in examples])
 
-    def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Predict next events in words, as the prompt asks for."""
-        return self._generate(videos, [example.prompt for example in examples])
+    predict = answer  # the prompt says in which form
 
     def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Name an option by its letter or its text, whichever the options are scored by."""
@@ -101,6 +99,7 @@ class SplicedPromptSystem(System, ABC):
             sums = text_log_likelihoods(
                 self.language_model, prompt.embeddings[None], [0] * len(texts), texts
             )
+            # Per token, so that longer options are not less likely for their length.
             counts = [len(one) for one in ids]
             replies.append(
                 Reply(

@@ -203,9 +203,9 @@ class SystemAnswerer(Answerer):
         previous: Example | None = None
         for example in examples:
             # Questions about one video follow each other: it is read once.
-            if previous is None or _span(previous) != _span(example):
+            if previous is None or previous.media_span != example.media_span:
                 try:
-                    videos.append(self._frames(*_span(example), self._rule))
+                    videos.append(self._frames(*example.media_span, self._rule))
                 except VideoReadError as error:
                     videos.append(error)
             else:
@@ -221,6 +221,7 @@ class SystemAnswerer(Answerer):
         if readable:
             with torch.inference_mode():
                 replies = getattr(self._load(), capability)(readable, questions)
+        # Replies back in the places of the questions that could be asked.
         remaining = iter(replies)
         return [
             next(remaining) if isinstance(video, Frames) else replace(Reply(), error=video)
@@ -233,7 +234,3 @@ def _in_one_text(example: Example) -> Example:
         return example
     prompt = written_out(example.earlier_turns, example.prompt)
     return replace(example, prompt=prompt, earlier_turns=())
-
-
-def _span(example: Example) -> tuple[str, float | None, float | None]:
-    return example.media, example.start_seconds, example.end_seconds

@@ -112,16 +112,14 @@ class TransformersVideo(System):
         }
 
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Answer open-ended questions in words."""
+        """Answer each prompt in words."""
         return self._generated(videos, [example.prompt for example in examples])
+
+    predict = answer  # the prompt says in which form
 
     def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Name one of the options of each question, by its letter or by its text."""
         return self._generated(videos, [self._question(example) for example in examples])
-
-    def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Predict next events in words."""
-        return self._generated(videos, [example.prompt for example in examples])
 
     def log_likelihoods(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Score the options of each question, as ``option_scoring`` says.

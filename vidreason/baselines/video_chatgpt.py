@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameRule, Frames, middle_frames
-from vidreason.baselines.part_files import check_parts, is_converted, part_revision
+from vidreason.baselines.part_files import check_parts, checkpoint_fidelity, part_revision
 from vidreason.baselines.spliced_prompts import SplicedPrompt, SplicedPromptSystem
 from vidreason.baselines.system import Facts
 from vidreason.baselines.video_chatgpt_model import MAX_FRAMES, VideoChatGPTModel, segment_middles
@@ -122,8 +122,6 @@ class VideoChatGPT(SplicedPromptSystem):
     @classmethod
     def facts(cls, config: BaselineConfig) -> Facts:
         """Return the facts about the released model; a checkpoint of ours counts as re-trained."""
-        checkpoint = config.weights.get("checkpoint", "")
-        ours = checkpoint.endswith(".safetensors") and Path(checkpoint).is_file()
         deviations = [
             "texts are decoded as the evaluation says; officially they are drawn with temperature "
             "0.2, at most 1024 tokens",
@@ -136,7 +134,7 @@ class VideoChatGPT(SplicedPromptSystem):
         if config.num_frames is not None:
             deviations.append(f"{config.num_frames} frames; officially up to {MAX_FRAMES}")
         return Facts(
-            fidelity="re-trained" if ours and not is_converted(checkpoint) else "official-weights",
+            fidelity=checkpoint_fidelity(config),
             source=SOURCE,
             deviations=tuple(deviations),
             trained_on=("ActivityNet videos with generated instructions (VideoInstruct100K)",),

@@ -73,7 +73,9 @@ def pool_patches_of_frames(features: Tensor) -> Tensor:
     """
     if len(features) > MAX_FRAMES:
         raise ValueError(f"Video-ChatGPT takes {MAX_FRAMES} frames, found {len(features)}")
+    # (T, C), then rows of zeros: (100, C)
     temporal = functional.pad(features.mean(dim=1), (0, 0, 0, MAX_FRAMES - len(features)))
+    # (100, C), (P, C) -> (100 + P, C)
     return torch.cat([temporal, features.mean(dim=0)])
 
 

@@ -226,6 +226,7 @@ def _read(folder: Path, checkpoint: str, expected: Mapping[str, Shape]) -> dict[
                 f"tokenizer of {str(folder)!r} has {num_tokens} with the video's three; take the "
                 "tokenizer of the base that it was trained on"
             )
+        # What was trained replaces what the base has of the same name.
         stored = without_buffers({**base.shapes, **trained.shapes})
         files: dict[str, OpenWeights] = {
             key: trained if key in trained.shapes else base for key in stored
@@ -233,6 +234,7 @@ def _read(folder: Path, checkpoint: str, expected: Mapping[str, Shape]) -> dict[
         sources = f"{folder} with {checkpoint}"
         check_keys(sources, "Video-ChatGPT", expected, stored, {"lm_head.weight": _resize_rows})
         return {
+            # The base's output layer has no rows for the video's three tokens.
             key: _resize_rows(files[key].read(key), shape)
             if key == "lm_head.weight"
             else files[key].read(key)

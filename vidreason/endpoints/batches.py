@@ -30,7 +30,7 @@ _WINDOW: Literal["24h"] = "24h"
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _BYTES_PER_SECOND = 2**18
 """Slowest transfer of a file that is waited for."""
-_PAGE = 100
+_PAGE = 100  # batches a request
 _MAX_PAGES = 100  # so that a service which names a next page for ever ends
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 _MAX_ERRORS = 5

@@ -14,7 +14,7 @@ MAX_REPLY_BYTES = 4 * 2**20
 """Largest body of a reply, compressed and decompressed; a long answer has some 100 kB."""
 MAX_FILE_BYTES = 128 * 2**20
 """Largest file that is downloaded: the results of a batch, which are read into memory."""
-MAX_HEADER_BYTES = 64 * 2**10
+MAX_HEADER_BYTES = 64 * 2**10  # 64 KiB
 _FILE_PATH = "/content"
 """End of the URLs of files, as OpenAI's form has them."""
 

@@ -8,7 +8,6 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vidreason.evaluation.answerer import Answerer, Reply, needed_capability
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.controls import Span
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     align_predictions,
@@ -16,7 +15,7 @@ from vidreason.evaluation.predictions.rows import (
     grade,
     unanswered,
 )
-from vidreason.example import Example
+from vidreason.example import Example, MediaSpan
 from vidreason.video.failures import FailureLog
 
 
@@ -24,8 +23,6 @@ def evaluate_examples(
     answerer: Answerer,
     examples: Sequence[Example],
     config: EvaluationConfig,
-    *,
-    progress: bool = False,
 ) -> list[BenchmarkPrediction]:
     """Ask ``examples`` one batch after the other, in this process.
 
@@ -33,7 +30,6 @@ def evaluate_examples(
         answerer: What answers.
         examples: Multiple-choice and open-ended questions, mixed at will.
         config: How to ask; its control is the answerer's business.
-        progress: Show a progress bar.
 
     Returns:
         One graded prediction an example, in the order of ``examples``.
@@ -45,7 +41,7 @@ def evaluate_examples(
     batches = question_batches(examples, config.batch_size)
     # In one process, the log is in memory alone.
     failures = evaluation_failures(config, len(examples))
-    answered = answer_batches(answerer, batches, config, failures, progress=progress)
+    answered = answer_batches(answerer, batches, config, failures)
     predictions = [prediction for rows in answered for prediction in rows]
     return align_predictions(predictions, [example.id for example in examples])
 
@@ -103,11 +99,11 @@ def question_batches(examples: Sequence[Example], batch_size: int) -> list[list[
     by length: a batch has little padding, and one that needs too much memory is the first.
     """
     # By kind and span; sorted by id first, so that the order of the input does not matter.
-    by_span: dict[tuple[bool, Span], list[Example]] = {}
+    by_span: dict[tuple[bool, MediaSpan], list[Example]] = {}
     for example in sorted(examples, key=lambda example: example.id):
-        by_span.setdefault((bool(example.options), _span(example)), []).append(example)
+        by_span.setdefault((bool(example.options), example.media_span), []).append(example)
 
-    def order(key: tuple[bool, Span]) -> tuple[bool, float, str, str]:
+    def order(key: tuple[bool, MediaSpan]) -> tuple[bool, float, str, str]:
         examples = by_span[key]
         mean = sum(example.prompt_length for example in examples) / len(examples)
         return key[0], -mean, key[1][0], examples[0].id
@@ -134,7 +130,7 @@ def _ask(
     # Questions of a batch may need different methods, and some none that there is.
     capabilities = [needed_capability(example, answerer, config) for example in batch]
     methods = [answerer.method(capability) for capability in capabilities]
-    replies: list[Reply | None] = [None] * len(batch)
+    replies: list[Reply | None] = [None] * len(batch)  # None: nobody answers it
     for method in dict.fromkeys(methods):  # one function is called once, whatever its names
         indices = [index for index, candidate in enumerate(methods) if candidate is method]
         if method is not None:
@@ -171,7 +167,3 @@ def _row(example: Example, reply: Reply) -> BenchmarkPrediction:
         record=reply.record,
         error="" if reply.error is None else str(reply.error),
     )
-
-
-def _span(example: Example) -> Span:
-    return example.media, example.start_seconds, example.end_seconds

@@ -96,6 +96,7 @@ def with_difference(cell: Cell, first: Seeds, second: Seeds, *, over_seeds: bool
     if any([item.id for item in seed] != ids for seed in (*first, *second)):
         raise ValueError(f"the runs do not answer the same questions of {cell.corpus} {cell.group}")
     videos = _videos(items)
+    # (seeds, items): what each answer adds to its run's score.
     shares_a, shares_b = (
         [[item.share for item in seed] for seed in run] for run in (first, second)
     )

@@ -112,6 +112,7 @@ def comparison_tables(
         for column, of_column in items.items()
         if of_column and others[column]
     }
+    # One family: the groups of all corpora that both runs answer.
     corrected = with_holm(cell for cell, _ in cells.values())
     mark = "" if comparable else "NOT COMPARABLE, "
     rows: dict[str, list[tuple[str, ...]]] = {}

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from vidreason.evaluation.config import Control
-from vidreason.example import Example
+from vidreason.example import Example, MediaSpan
 from vidreason.perception.visual_tokens import (
     CLIP_TOKEN,
     OBJECT_TOKEN,
@@ -24,7 +24,6 @@ from vidreason.perception.visual_tokens import (
 from vidreason.video.failures import VideoReadError
 
 _ROUNDING = 1e-4  # of a time, as a share of the video's length
-Span = tuple[str, float | None, float | None]
 Content = TypeVar("Content")
 
 
@@ -79,7 +78,7 @@ class StandInSource:
     """Another video's tokens."""
 
     source: TokenSource
-    stand_ins: dict[Span, Span]
+    stand_ins: dict[MediaSpan, MediaSpan]
     """For each span, one of another video file; of :func:`stand_in_spans`."""
 
     def __call__(
@@ -229,7 +228,7 @@ _CHANGES: dict[Control, Callable[[VisualTokens, torch.Generator], VisualTokens]]
 }
 
 
-def span_generator(seed: int, span: Span) -> torch.Generator:
+def span_generator(seed: int, span: MediaSpan) -> torch.Generator:
     """The generator of a span: what is drawn for it does not depend on earlier draws."""
     name = f"{seed}|{span[0]}|{span[1]}|{span[2]}".encode()
     return torch.Generator().manual_seed(
@@ -245,7 +244,7 @@ def other_order(number: int, generator: torch.Generator) -> list[int]:
     return order
 
 
-def stand_in_spans(examples: Sequence[Example], seed: int) -> dict[Span, Span]:
+def stand_in_spans(examples: Sequence[Example], seed: int) -> dict[MediaSpan, MediaSpan]:
     """Each span's stand-in: one of the next video in a random circle of all, so none of its own.
 
     The spans of a video get those of the next one in turn, in the order of the examples.
@@ -256,10 +255,9 @@ def stand_in_spans(examples: Sequence[Example], seed: int) -> dict[Span, Span]:
     if reason := why_not_made("shuffled", examples):
         raise ValueError(reason)
     # Spans of each video, each once.
-    by_media: dict[str, dict[Span, None]] = {}
+    by_media: dict[str, dict[MediaSpan, None]] = {}
     for example in examples:
-        span = (example.media, example.start_seconds, example.end_seconds)
-        by_media.setdefault(example.media, {})[span] = None
+        by_media.setdefault(example.media, {})[example.media_span] = None
     media = sorted(by_media)
     circle = [media[index] for index in np.random.default_rng(seed).permutation(len(media))]
     stand_ins = {}
@@ -271,7 +269,7 @@ def stand_in_spans(examples: Sequence[Example], seed: int) -> dict[Span, Span]:
 
 
 def read_stand_in(
-    stand_ins: Mapping[Span, Span], span: Span, read: Callable[[Span], Content]
+    stand_ins: Mapping[MediaSpan, MediaSpan], span: MediaSpan, read: Callable[[MediaSpan], Content]
 ) -> Content:
     """Read what stands in for a span: the first that can be read, going round the circle of videos.
 

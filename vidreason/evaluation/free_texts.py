@@ -90,6 +90,7 @@ def _scores(
     # Words as the official scorers cut them.
     hypotheses = [ptb_tokens(text) for text in texts]
     expected = [[ptb_tokens(text) for text in of_text] for of_text in references]
+    # (texts, 2 * MAX_ORDER + 2): BLEU of a resample is that of its summed counts.
     counts = np.array(
         [
             [*of_text.matches, *of_text.guesses, *of_text[2:]]

@@ -55,6 +55,7 @@ def make_manifest(
         incomplete: Corpora of which questions could not be read, and how many were.
         scores_options: Whether the system has the capability ``log_likelihoods``.
     """
+    # In the order of ids, so that the files' order changes no digest.
     by_corpus: dict[str, list[Example]] = {}
     for example in sorted(examples, key=lambda example: example.id):
         by_corpus.setdefault(example.corpus, []).append(example)

@@ -12,7 +12,7 @@ import torch
 
 from vidreason.evaluation.answerer import Answerer, Reply
 from vidreason.evaluation.config import Control, EvaluationConfig
-from vidreason.evaluation.controls import Span, controlled_source
+from vidreason.evaluation.controls import controlled_source
 from vidreason.evaluation.provenance import Provenance
 from vidreason.example import Example
 from vidreason.model import VideoReasoner
@@ -85,6 +85,7 @@ class ReasonerAnswerer(Answerer):
         def predict(
             reasoner: VideoReasoner, readable: Sequence[Example], tokens: Sequence[VisualTokens]
         ) -> list[Reply]:
+            # Probabilities are computed beside the text, whatever the text says.
             futures = reasoner.predict_futures(
                 collate_visual_tokens(tokens), self._decoding.futures, NUM_DESCRIBED
             )
@@ -183,11 +184,11 @@ def load_examples(source: TokenSource, examples: Sequence[Example]) -> list[Load
     loaded: list[LoadedExample] = []
     previous: Example | None = None
     for example in examples:
-        if previous is not None and _span(previous) == _span(example):
+        if previous is not None and previous.media_span == example.media_span:
             loaded.append(LoadedExample(example, loaded[-1].tokens, loaded[-1].error))
         else:
             try:
-                loaded.append(LoadedExample(example, source(*_span(example))))
+                loaded.append(LoadedExample(example, source(*example.media_span)))
             except VideoReadError as error:
                 loaded.append(LoadedExample(example, None, error))
         previous = example
@@ -258,10 +259,6 @@ def _different(tokens: Sequence[VisualTokens]) -> tuple[list[VisualTokens], list
             videos.append(of_question)
         of_questions.append(len(videos) - 1)
     return videos, of_questions
-
-
-def _span(example: Example) -> Span:
-    return example.media, example.start_seconds, example.end_seconds
 
 
 def _device(module: torch.nn.Module) -> torch.device:

@@ -59,10 +59,13 @@ def compare_systems(
     runs = [run for of_system in systems.values() for run in of_system]
     for of_system in systems.values():
         _check_seeds(of_system)
+    # Whoever answers a corpus has to have been asked the same as the first that does.
     first_runs: dict[str, Run] = {}
     for run in runs:
         for corpus, part in _by_corpus(run).items():
             check_same_items(first_runs.setdefault(corpus, part), part)
+    # All runs are graded in one go, for the groups are those of all; then they go back to their
+    # systems.
     numbered = {str(number): run.predictions for number, run in enumerate(runs)}
     all_items = iter(run_items(numbered, protocols).values())
     items = {title: [next(all_items) for _ in of_system] for title, of_system in systems.items()}

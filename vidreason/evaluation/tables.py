@@ -1,5 +1,7 @@
 """Cells and other records as tables (text, Markdown, LaTeX, rows of JSON), in one number format."""
 
+import csv
+import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -170,6 +172,22 @@ def record_row(record: Mapping[str, Any]) -> dict[str, Any]:
 def none_for_nan(value: float) -> float | None:
     """Turn what is not defined, such as an interval over one video, into None: JSON has no NaN."""
     return None if isnan(value) else value
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[str | float | None]]) -> str:
+    """Rows as CSV for other programs; see :func:`csv_value`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(map(csv_value, row) for row in rows)
+    return text.getvalue()
+
+
+def csv_value(value: str | float | None) -> str:
+    """A number with six digits; empty for None and NaN."""
+    if value is None or value != value:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def score_table(

@@ -29,15 +29,12 @@ _MAX_WORDS = 16  # tokens of an answer in words
 _NAME = "verifier"
 
 
-def build_verifier(
-    config: VerifierConfig, device: str | torch.device = "cpu", reader: VideoReader = GUARDED
-) -> Verifier | None:
+def build_verifier(config: VerifierConfig, device: str | torch.device = "cpu") -> Verifier | None:
     """Load the model that verifies claims.
 
     Args:
         config: Which model, and how sure it has to be.
         device: Where it computes.
-        reader: Reads the videos.
 
     Returns:
         None where the configuration names no model.
@@ -47,7 +44,7 @@ def build_verifier(
     """
     if not config.model:
         return None
-    source = signal_source(config, device, reader)
+    source = signal_source(config, device)
     return CalibratedVerifier(source, calibration_of(config, source), config.threshold)
 
 

@@ -24,8 +24,8 @@ Signals = Mapping[str, float]
 """Numbers that a model gives about one claim, by name; all claims have the same names."""
 
 _STRENGTH = 1.0  # of the penalty on standardised weights: a few hundred claims determine them
-_STEPS = 100
-_NUM_FOLDS = 5
+_STEPS = 100  # of Newton's method, at most
+_NUM_FOLDS = 5  # of videos
 _CONVERGED = 1e-10  # largest change of a coefficient at the last step
 
 

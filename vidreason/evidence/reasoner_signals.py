@@ -20,8 +20,9 @@ from vidreason.evaluation.manifest import digest_of
 from vidreason.evaluation.reasoner_answerer import evaluation_mode
 from vidreason.evidence.calibration import Signals
 from vidreason.evidence.claim_parts import ClaimParts, claim_parts
-from vidreason.evidence.spans import Span, widened
+from vidreason.evidence.spans import widened
 from vidreason.evidence.verifier import Claim
+from vidreason.example import MediaSpan
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import (
     TokenSource,
@@ -100,9 +101,9 @@ class ReasonerSignals:
 
     def _groups(
         self, claims: Sequence[Claim], margin: float
-    ) -> Iterator[tuple[Span, tuple[int, ...]]]:
+    ) -> Iterator[tuple[MediaSpan, tuple[int, ...]]]:
         """Yield each span that is looked at, with the indices of its claims."""
-        groups: dict[Span, list[int]] = {}
+        groups: dict[MediaSpan, list[int]] = {}
         for index, claim in enumerate(claims):
             duration = self._reader.index(claim.media).duration_seconds
             groups.setdefault(widened(claim, margin, duration), []).append(index)
@@ -111,7 +112,7 @@ class ReasonerSignals:
 
     def _values(
         self,
-        group: tuple[Span, tuple[int, ...]],
+        group: tuple[MediaSpan, tuple[int, ...]],
         claims: Sequence[Claim],
         parts: Sequence[ClaimParts],
     ) -> dict[int, dict[str, float]]:
@@ -133,7 +134,7 @@ class ReasonerSignals:
             for index in indices
         }
 
-    def _account(self, span: Span) -> _Account:
+    def _account(self, span: MediaSpan) -> _Account:
         device = next(self._reasoner.fusion.parameters()).device
         visual = move_visual_tokens(collate_visual_tokens([self._source(*span)]), device)
         (told,) = self._reasoner.generate(visual, [CAUSAL_EXPLANATION_PROMPT])

@@ -1,12 +1,10 @@
 """The span of a video that is looked at for a claim."""
 
 from vidreason.evidence.verifier import Claim
-
-Span = tuple[str, float | None, float | None]
-"""Video, start and end in seconds; None for the video's."""
+from vidreason.example import MediaSpan
 
 
-def widened(claim: Claim, margin_seconds: float, duration_seconds: float) -> Span:
+def widened(claim: Claim, margin_seconds: float, duration_seconds: float) -> MediaSpan:
     """Return a claim's span with a margin, cut to the video: claims of a short one share it.
 
     Args:

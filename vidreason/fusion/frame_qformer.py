@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from vidreason.fusion.config import MAX_PATCH_FRAMES, FusionConfig
-from vidreason.fusion.patch_tokens import patch_tokens
+from vidreason.fusion.patch_tokens import PatchTokens, patch_tokens
 from vidreason.perception.visual_tokens import VisualBatch
 
 _VIDEO_LAYERS = 2
@@ -45,10 +45,7 @@ class FrameQFormer(nn.Module):
         self.image = QFormer(config, config.num_layers, visual_dim, cross_attention_frequency=2)
         self.frame_positions = nn.Embedding(MAX_PATCH_FRAMES, config.width)
         self.video = QFormer(config, _VIDEO_LAYERS, config.width, cross_attention_frequency=1)
-        self.output_projection = nn.Linear(config.width, output_dim)
-        std = output_scale / math.sqrt(config.width)
-        nn.init.normal_(self.output_projection.weight, std=std)
-        nn.init.zeros_(self.output_projection.bias)
+        self.output_projection = output_layer(config.width, output_dim, output_scale)
 
     def forward(self, visual: VisualBatch) -> Tensor:
         """Return ``E_vision``, shape ``(B, Q, output_dim)``.
@@ -57,21 +54,17 @@ class FrameQFormer(nn.Module):
             ValueError: A video has more than 32 frames.
         """
         patches = patch_tokens(visual)
-        num_videos, num_frames = patches.seen.shape[:2]
+        num_frames = patches.seen.shape[1]
         if num_frames > MAX_PATCH_FRAMES:
             raise ValueError(
                 f"fusion.kind frame_qformer takes {MAX_PATCH_FRAMES} frames, found {num_frames}; "
                 "lower perceiver.sampling.num_key_frames"
             )
-        # Each frame by itself: (B, F, P, D) -> (B * F, P, D) -> (B * F, Q, D)
-        tokens = self.visual_norm(patches.features.to(self.visual_norm.weight.dtype))
-        tokens = tokens * patches.seen[..., None]
-        of_frames = self.image(tokens.flatten(0, 1), patches.seen.flatten(0, 1))
-        # Tell the frames apart: (B * F, Q, D) -> (B, F, Q, D)
-        of_frames = of_frames.view(num_videos, num_frames, *of_frames.shape[1:])
+        # Each frame by itself, then told apart from the others: (B, F, Q, D) + (F, 1, D)
+        of_frames = self.image.of_frames(self.visual_norm, patches)
         of_frames = of_frames + self.frame_positions.weight[:num_frames, None]
         # Gather them: (B, F, Q, D) -> (B, F * Q, D) -> (B, Q, D)
-        seen = patches.seen.any(dim=2)[..., None].expand(-1, -1, self.num_embeddings)
+        seen = patches.seen.any(dim=2)[..., None].expand(-1, -1, self.num_embeddings)  # (B, F, Q)
         of_frames = of_frames * seen[..., None]
         gathered = self.video(of_frames.flatten(1, 2), seen.flatten(1, 2))
         output: Tensor = self.output_projection(gathered)
@@ -104,6 +97,14 @@ class QFormer(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
+    def of_frames(self, norm: nn.LayerNorm, patches: PatchTokens) -> Tensor:
+        """Gather the normalised patches of each frame by itself; returns ``(B, F, Q, D)``."""
+        # Padding is 0 again after the norm, whose bias would fill it.
+        tokens = norm(patches.features.to(norm.weight.dtype)) * patches.seen[..., None]
+        # (B, F, P, D) -> (B * F, P, D) -> (B * F, Q, D) -> (B, F, Q, D)
+        gathered: Tensor = self(tokens.flatten(0, 1), patches.seen.flatten(0, 1))
+        return gathered.view(*patches.seen.shape[:2], *gathered.shape[1:])
+
     def forward(self, tokens: Tensor, seen: Tensor) -> Tensor:
         """Gather ``(N, T, D)`` tokens where ``seen`` ``(N, T)`` says so; returns ``(N, Q, D)``."""
         # Softmax over no token would be NaN: such a row sees its padding, which is 0.
@@ -116,3 +117,11 @@ class QFormer(nn.Module):
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+
+def output_layer(width: int, output_dim: int, output_scale: float) -> nn.Linear:
+    """Return a layer from vectors of unit variance to the root mean square ``output_scale``."""
+    layer = nn.Linear(width, output_dim)
+    nn.init.normal_(layer.weight, std=output_scale / math.sqrt(width))
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -208,6 +208,8 @@ class Attention(nn.Module):
             tokens: Shape ``(B, T, D)``.
             attended: Shape ``(B, 1, 1, T)``, bool: the tokens to see; None for all.
         """
+        # Shared queries are repeated for all videos, without a copy: (1, heads, Q, D / heads) ->
+        # (B, ...)
         gathered = scaled_dot_product_attention(
             self._split(self.query(queries)).expand(len(tokens), -1, -1, -1),
             self._split(self.key(tokens)),

@@ -12,14 +12,13 @@ as many.
 Shapes: B batch, F frames, K frames that are shown, P patches of a frame, Q queries, D width.
 """
 
-import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from vidreason.fusion.config import KEY_FRAMES, FusionConfig
-from vidreason.fusion.frame_qformer import QFormer
+from vidreason.fusion.frame_qformer import QFormer, output_layer
 from vidreason.fusion.patch_tokens import PatchTokens, patch_tokens
 from vidreason.perception.visual_tokens import VisualBatch
 
@@ -42,19 +41,13 @@ class KeyFrameQFormer(nn.Module):
         self.frame_positions = nn.Embedding(KEY_FRAMES, config.width)
         # Small beside the Q-Former's normalised outputs: no layer after it would take it away.
         nn.init.normal_(self.frame_positions.weight, std=0.02)
-        self.output_projection = nn.Linear(config.width, output_dim)
-        std = output_scale / math.sqrt(config.width)
-        nn.init.normal_(self.output_projection.weight, std=std)
-        nn.init.zeros_(self.output_projection.bias)
+        self.output_projection = output_layer(config.width, output_dim, output_scale)
 
     def forward(self, visual: VisualBatch) -> Tensor:
         """Return ``E_vision``, shape ``(B, num_queries, output_dim)``."""
         patches = shown_frames(patch_tokens(visual))
-        tokens = self.visual_norm(patches.features.to(self.visual_norm.weight.dtype))
-        tokens = tokens * patches.seen[..., None]
-        # Each frame by itself: (B, K, P, D) -> (B * K, P, D) -> (B, K, Q, D)
-        of_frames = self.image(tokens.flatten(0, 1), patches.seen.flatten(0, 1))
-        of_frames = of_frames.view(len(tokens), KEY_FRAMES, *of_frames.shape[1:])
+        # Each frame by itself, then told apart from the others: (B, K, Q, D) + (K, 1, D)
+        of_frames = self.image.of_frames(self.visual_norm, patches)
         of_frames = of_frames + self.frame_positions.weight[:, None]
         # One frame after the other: (B, K, Q, D) -> (B, K * Q, D)
         output: Tensor = self.output_projection(of_frames.flatten(1, 2))
@@ -75,8 +68,10 @@ def shown_frames(patches: PatchTokens) -> PatchTokens:
     middles = (2 * rank + 1) * number // (2 * KEY_FRAMES)
     chosen = torch.where(number > KEY_FRAMES, middles, rank)  # (B, 4)
     is_there = chosen < number
+    # An index that is there, for the frames that are not: their patches become 0.
     chosen = chosen.clamp(max=patches.seen.shape[1] - 1)
     videos = torch.arange(len(number), device=number.device)[:, None]
+    # (B, 1) and (B, K) index (B, F, P, D) -> (B, K, P, D)
     return PatchTokens(
         patches.features[videos, chosen] * is_there[..., None, None],
         patches.seen[videos, chosen] & is_there[..., None],

@@ -29,6 +29,7 @@ def patch_tokens(visual: VisualBatch) -> PatchTokens:
     seen = visual["mask"] & (visual["kinds"] == OBJECT_TOKEN)  # (B, V)
     # Key frames follow each other in time: a later moment than any before begins a frame.
     times = visual["spans"][..., 0].masked_fill(~seen, -1.0)
+    # Latest moment of all tokens before each, which shifting by one gives; -1 before the first.
     latest = torch.nn.functional.pad(times, (1, -1), value=-1.0).cummax(dim=1).values
     frames = (times > latest).cumsum(dim=1) - 1
     cells = visual["track_ids"]
@@ -39,6 +40,7 @@ def patch_tokens(visual: VisualBatch) -> PatchTokens:
     features = visual["features"]
     num_videos, width = len(features), features.shape[-1]
     grid = features.new_zeros(num_videos, num_frames * num_cells + 1, width)
+    # Features and their presence into the same slots: (B, V, D) -> (B, F * P + 1, D)
     grid = grid.scatter(1, slots[..., None].expand_as(features), features)
     filled = seen.new_zeros(grid.shape[:2]).scatter(1, slots, seen)
     # (B, F * P + 1, D) -> (B, F, P, D)

@@ -26,6 +26,7 @@ _VELOCITY_FREQUENCIES = 4
 """Periods of 2, 1, 1/2 and 1/4 of the frame's width or height a second."""
 _USUAL_SPEED = 0.25
 """Speed of an edge, as a share of the frame a second."""
+# edges with their waves, and if they are known
 _NUM_MOTIONS = 4 * (1 + 2 * _VELOCITY_FREQUENCIES) + 1
 
 
@@ -69,6 +70,7 @@ class TokenPositions(nn.Module):
         shape = mask_shape(visual["boxes"].float(), visual["areas"].float())
         motion = box_motion(visual)
         dtype = self.kind.weight.dtype
+        # Clip tokens have a box, but no object in it.
         is_object = (kinds == OBJECT_TOKEN)[..., None]
         of_object = (
             self.box(box.to(dtype)) + self.shape(shape.to(dtype)) + self.motion(motion.to(dtype))
@@ -97,6 +99,7 @@ def mask_shape(boxes: Tensor, areas: Tensor) -> Tensor:
     # Objects are about a quarter of the frame wide and fill about three quarters of their box.
     # A fixed scale: statistics of one corpus would be wrong for the next.
     sizes = 4 * (sizes - sizes.new_tensor(_USUAL_SIZES))
+    # Squares, so that a linear layer tells the usual from the extreme on either side: (B, V, 6)
     return torch.cat([sizes, sizes.square()], dim=-1)
 
 
@@ -123,9 +126,11 @@ def box_motion(visual: VisualBatch) -> Tensor:
     elapsed = elapsed.where(same & (elapsed > 0), float("inf"))
     since, before = elapsed.min(dim=2)  # (B, V)
     known = since.isfinite()[..., None]  # (B, V, 1)
+    # Boxes of the tokens before: (B, V) indices -> (B, V, 4)
     boxes_before = boxes.gather(1, before[..., None].expand(-1, -1, 4))
-    velocities = ((boxes - boxes_before) / since[..., None]).where(known, 0.0)
+    velocities = ((boxes - boxes_before) / since[..., None]).where(known, 0.0)  # a second
     waves = _waves(velocities, longest_period=2.0, num_frequencies=_VELOCITY_FREQUENCIES) * known
+    # 4 velocities, 4 * 2 * 4 sines and cosines, and whether they are known: 37
     return torch.cat([velocities / _USUAL_SPEED, waves, known.float()], dim=-1)
 
 

@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from torch.nn.functional import layer_norm
 
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 from vidreason.fusion.config import FUSION_FILE
 from vidreason.fusion.fusion_core import FusionBlock, FusionCore
 from vidreason.json_object import read_json_object
@@ -51,7 +51,7 @@ _OWN_KEYS = {"queries", "visual_projection.1.weight", "output_projection.weight"
 """Keys that tell a fusion core's weights from a Q-Former's."""
 _PROJECTION = ("output_projection.weight", "output_projection.bias")
 """The parameters whose shapes depend on the language model."""
-_MAX_CONFIG_BYTES = 2**20
+_MAX_CONFIG_BYTES = 2**20  # 1 MiB
 _HEAD_WIDTH = 64
 """Width of a head of BERT, and of all released Q-Formers."""
 
@@ -101,7 +101,7 @@ class WarmStartReport:
 
     def write(self, path: Path) -> None:
         """Write everything as JSON."""
-        write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
+        write_json_atomically(path, asdict(self))
 
 
 def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
@@ -292,10 +292,13 @@ def _plan(
         if all(expected[mine] == shapes[key] for mine, key in pairs.items()):
             plan.update(pairs)
 
+    # BLIP-2 has them with a batch axis: (1, Q, D)
     if "queries" in names and shapes[names["queries"]] == (1, *expected["queries"]):
         plan["queries"] = names["queries"]
     for number in range(min(num_layers, num_blocks)):
         block, layer = f"blocks.{number}.", f"layer.{number}."
+        # BERT normalises after each sub-layer, our blocks before it: each norm is the one that ends
+        # the sub-layer before.
         before = f"layer.{number - 1}.{_LAYER_END}" if number else "embedding_norm"
         take(block, layer, _SELF_ATTENTION)
         take(block, "", {"self_attention_norm": before})
@@ -304,6 +307,7 @@ def _plan(
             last = "crossattention"
             take(block, layer, _CROSS_ATTENTION)
         take(block, layer, _MLP | {"mlp_norm": f"{last}.output.LayerNorm"})
+    # Likewise the norm after our last block, if the Q-Former has that layer.
     if num_blocks <= num_layers:
         take("", f"layer.{num_blocks - 1}.", {"output_norm": _LAYER_END})
     return plan

@@ -69,7 +69,7 @@ class ExtrapolationAnswerer(Answerer):
         return [self._predict(example) for example in examples]
 
     def _predict(self, example: Example) -> Reply:
-        tokens = self._source(example.media, example.start_seconds, example.end_seconds)
+        tokens = self._source(*example.media_span)
         rollout = self._probe.rollout(tokens)
         event = None if rollout is None else rollout.next_event()
         text = "" if rollout is None else next_sentence(rollout, event)

@@ -229,7 +229,7 @@ def _help_attention(encoder: ViCLIPEncoder) -> None:
 def _waves(positions: Tensor, width: int) -> Tensor:
     """``(n, width)``: sines and cosines of the positions, wavelengths from 4 to 16 steps."""
     frequencies = 2 * torch.pi / (4 * 4 ** torch.linspace(0, 1, width // 2))
-    angles = positions[:, None] * frequencies
+    angles = positions[:, None] * frequencies  # (n, 1) * (width / 2,) -> (n, width / 2)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
@@ -254,6 +254,7 @@ class _Heads(nn.Module):
         velocities = torch.from_numpy(np.stack([clip.velocities for clip in clips]))
         facts = torch.from_numpy(np.stack([clip.facts for clip in clips]))
         with autocast():
+            # One clip a video: (B, F, 3, S, S) -> (B, 1, F, 3, S, S)
             encoded = encoder(frames[:, None])
             clip_tokens = encoded.clip_tokens[:, 0]
             # One clip a video, its patches in a row: (B, 1, F, h, w, D) -> (B, P, D)
@@ -291,6 +292,7 @@ def _network_input(frames: NDArray[np.uint8], image_size: int) -> Tensor:
     pixels = torch.from_numpy(frames).flatten(0, 1).permute(0, 3, 1, 2).float()
     resized = interpolate(pixels, size=(image_size, image_size), mode="bilinear")
     resized = (resized + 3.0 * torch.randn_like(resized)) / 255
+    # Per channel, (3, 1, 1), so that they fit every pixel.
     mean = torch.tensor(IMAGENET_MEAN)[:, None, None]
     std = torch.tensor(IMAGENET_STD)[:, None, None]
     # (B * F, 3, S, S) -> (B, F, 3, S, S)

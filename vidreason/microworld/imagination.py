@@ -177,6 +177,7 @@ class Imagination:
                 continue
             state = np.array(sight.state, dtype=np.float32)
             distances = like.states - _SCALES * state  # (N, 9)
+            # Squared distances (N,); einsum makes no second (N, 9) array.
             nearest = int(np.einsum("ij,ij->i", distances, distances).argmin())
             box = torch.from_numpy(state[4:8] + like.box_errors[nearest]).clamp(0, 1)
             area = torch.tensor(state[8] * like.area_ratios[nearest])
@@ -194,6 +195,7 @@ class Imagination:
         rows = []
         for number in range(num_others):
             features, box, area = generator.choice(self._others)
+            # Tracks that no thing can have: after those of all bodies, the wall and the screen.
             track = len(COLORS) + 2 + number
             rows.append((generator.choice(times), features, box, area, track))
         return rows
@@ -209,6 +211,7 @@ def _object_tokens(
     return VisualTokens(
         features=torch.stack([row[1] for row in rows]) + noise if rows else noise,
         kinds=torch.full((len(rows),), OBJECT_TOKEN),
+        # An object is seen at one time: start and end are the same, (N,) -> (N, 2).
         spans=torch.tensor([row[0] for row in rows]).view(-1, 1).repeat(1, 2),
         boxes=torch.stack([row[2] for row in rows]) if rows else torch.zeros(0, 4),
         areas=torch.stack([row[3] for row in rows]) if rows else torch.zeros(0),

@@ -68,6 +68,7 @@ def described(crop: Tensor, side: int) -> Tensor:
     Returns:
         ``(770,)`` float32: 16 x 16 pixels from -1 to 1, and the crop's height and width.
     """
+    # (3, h, w) -> (1, 3, 16, 16)
     pixels = interpolate(crop[None].float(), (_SIDE, _SIDE), mode="bilinear", antialias=True)
     sides = torch.tensor([crop.shape[1] / side, crop.shape[2] / side])
     return torch.cat([(pixels / 127.5 - 1).flatten(), sides])
@@ -177,6 +178,7 @@ def _labelled_crops(
 
 def _called(one: ObjectMask, truth: dict[str, np.ndarray]) -> str:
     mask = one.mask.numpy()
+    # Intersection over union with each thing of the truth.
     overlaps = {
         name: float((mask & pixels).sum() / (mask | pixels).sum()) for name, pixels in truth.items()
     }

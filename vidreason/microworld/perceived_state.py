@@ -79,6 +79,7 @@ class StateProbe:
         standard = self._standardised(features)
         body = torch.tensor(on_body)
         things = len(_THINGS)
+        # Every token tells what it shows, but only bodies have a state to learn from.
         self._thing = _ridge(standard, truth[:, :things])
         self._state = _ridge(standard[body], truth[body, things:])
 
@@ -106,6 +107,7 @@ class StateProbe:
         """Return the bodies, each as its own token alone tells."""
         described = self._standardised(_described(tokens))
         things = self._things(described)
+        # (N, D + 12) @ (D + 12, shapes + 4) -> (N, shapes + 4)
         states = described @ self._state
         bodies = []
         for thing, state, (box, time) in zip(
@@ -175,6 +177,7 @@ class StateProbe:
 
     def _standardised(self, features: Tensor) -> Tensor:
         standard = (features - self._mean) / self._scale
+        # The column of ones is the intercept: (N, D + 12)
         return torch.cat([standard, torch.ones(len(standard), 1, dtype=standard.dtype)], dim=1)
 
 
@@ -189,9 +192,11 @@ def _described(tokens: VisualTokens) -> Tensor:
     boxes = tokens.boxes[is_object].double()
     area = tokens.areas[is_object].double()[:, None]
     sides = boxes[:, 2:] - boxes[:, :2]
+    # Share of its box that a mask fills: (N, 1)
     fill = area / sides.prod(1, keepdim=True).clamp(min=1e-6)
-    shape = torch.cat([sides, fill, area], dim=1)
+    shape = torch.cat([sides, fill, area], dim=1)  # (N, 2 + 1 + 1)
     features = tokens.features[is_object].double()
+    # Squares of sides and fill, because the read-outs are linear: (N, D + 4 + 4 + 3)
     return torch.cat([features, boxes, shape, shape[:, :3] ** 2], dim=1)
 
 

@@ -105,13 +105,9 @@ def train_program_model(
     pairs: Sequence[Pair],
     *,
     steps: int,
-    width: int = WIDTH,
-    num_layers: int = NUM_LAYERS,
     batch_size: int = 16,
     learning_rate: float = 3e-3,
     seed: int = 0,
-    report_every: int = 50,
-    start: LlamaForCausalLM | None = None,
 ) -> Iterator[tuple[int, dict[str, float], LlamaForCausalLM]]:
     """Train a Llama to write programs; yields ``(step, losses, model)`` now and then.
 
@@ -119,16 +115,12 @@ def train_program_model(
         tokenizer: Of :func:`program_tokenizer`.
         pairs: What it learns.
         steps: Optimizer steps.
-        width: Of the model.
-        num_layers: Of the model.
         batch_size: Pairs a step.
         learning_rate: The highest.
         seed: Of weights and batches.
-        report_every: Steps between two reports.
-        start: Model to go on from; None for random weights.
     """
-    model = start or build_language_model(
-        tokenizer, seed, width=width, num_layers=num_layers, max_tokens=MAX_TOKENS
+    model = build_language_model(
+        tokenizer, seed, width=WIDTH, num_layers=NUM_LAYERS, max_tokens=MAX_TOKENS
     )
     model.train()
     batches = _batches(tokenizer, pairs, batch_size, random.Random(seed))
@@ -139,7 +131,7 @@ def train_program_model(
         steps=steps,
         learning_rate=learning_rate,
         weight_decay=0.05,
-        report_every=report_every,
+        report_every=50,
     ):
         yield step, losses, model
 

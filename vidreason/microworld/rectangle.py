@@ -13,11 +13,6 @@ class Rectangle:
     right: float
     bottom: float
 
-    @property
-    def centre(self) -> tuple[float, float]:
-        """X and y."""
-        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
-
     def distance(self, x: float, y: float) -> float:
         """Return how far outside of the rectangle a point is; 0 inside."""
         return math.hypot(

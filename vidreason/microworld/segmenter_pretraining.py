@@ -95,17 +95,22 @@ def _point_within(mask: NDArray[np.bool_], generator: random.Random) -> tuple[in
 
 def _losses(sam: Any, batch: list[_Frame]) -> dict[str, Tensor]:  # noqa: ANN401 - untyped package
     size = sam.image_encoder.img_size
+    # (B, H, W, 3) -> (B, 3, H, W)
     pictures = torch.from_numpy(np.stack([frame[0] for frame in batch])).permute(0, 3, 1, 2)
     inputs = interpolate(pictures.float(), (size, size), mode="bilinear", antialias=True)
+    # Sensor noise of 3 of 255, as the encoder learns with.
     inputs = (inputs + 3.0 * torch.randn_like(inputs) - sam.pixel_mean) / sam.pixel_std
     quality_loss, mask_loss, dice_loss = [], [], []
     with autocast():
         embeddings = sam.image_encoder(inputs)
         positions = sam.prompt_encoder.get_dense_pe()
         for embedding, (_, points, targets, on_object) in zip(embeddings, batch, strict=True):
+            # Middles of pixels, in pixels of the input; the label 1 says "on the thing".
             coordinates = (torch.from_numpy(points).float() + 0.5) * (size / FRAME_SIZE)
             labels = torch.ones(len(points), 1)
+            # Prompts of one point: (P, 1, 2) coordinates and (P, 1) labels.
             sparse, dense = sam.prompt_encoder((coordinates[:, None], labels), None, None)
+            # Three proposals a prompt: (P, 3, s, s), (P, 3).
             logits, qualities = sam.mask_decoder(
                 image_embeddings=embedding[None],
                 image_pe=positions,
@@ -116,6 +121,7 @@ def _losses(sam: Any, batch: list[_Frame]) -> dict[str, Tensor]:  # noqa: ANN401
             truth = _shrink(torch.from_numpy(targets), logits.shape[-1])
             overlap = _intersection_over_union(logits.float(), truth)
             quality_loss.append(mse_loss(qualities.float(), overlap.detach()))
+            # The floor has no mask to learn, only a quality of zero.
             seen = torch.from_numpy(on_object)
             if seen.any():
                 bce, dice = _mask_losses(logits.float()[seen], truth[seen])
@@ -145,10 +151,12 @@ def _intersection_over_union(logits: Tensor, truth: Tensor) -> Tensor:
 def _mask_losses(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy and dice loss of the best of the three proposals of each point."""
     target = truth.expand_as(logits)
+    # (P, 3, s, s) -> (P, 3)
     bce = binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(2, 3))
     probability = logits.sigmoid()
     intersection = (probability * target).sum(dim=(2, 3))
     sizes = probability.sum(dim=(2, 3)) + target.sum(dim=(2, 3))
     dice = 1 - (2 * intersection + 1) / (sizes + 1)
+    # Only the best proposal learns, or all three would become the same: (P, 3) -> (P, 1)
     best = (20 * bce + dice).argmin(dim=1, keepdim=True)
     return 20 * bce.gather(1, best).mean(), dice.gather(1, best).mean()

@@ -151,7 +151,7 @@ class _VisionTower(nn.Module):
             frames.flatten(0, 1), self.conv1.weight[:, :, 0], stride=self.patch_size
         )
         patches = patches.flatten(2).transpose(1, 2)  # (B * F, P, D)
-        cls = self.class_embedding.expand(len(patches), 1, -1)
+        cls = self.class_embedding.expand(len(patches), 1, -1)  # (B * F, 1, D)
         tokens = torch.cat([cls, patches], dim=1) + self.positional_embedding  # (B * F, 1 + P, D)
         tokens, feature = self.transformer(self.ln_pre(tokens), num_clips)
         return tokens.view(num_clips, -1, *tokens.shape[1:]), feature  # (B, F, 1 + P, D), (B, D)
@@ -180,6 +180,7 @@ class _GatheringTransformer(nn.Module):
         self.balance = nn.Parameter(torch.zeros(width))
 
     def forward(self, tokens: Tensor, num_clips: int) -> tuple[Tensor, Tensor]:
+        # (B, 1, D), whatever the number of frames
         gathered = self.temporal_cls_token.expand(num_clips, -1, -1)
         first_global_layer = self.num_layers - self.num_global_layers
         for layer, block in enumerate(self.resblocks):
@@ -190,8 +191,9 @@ class _GatheringTransformer(nn.Module):
                 memory = _with_neighbours(video, self.dpe[index])
                 gathered = self.dec[index](gathered, memory)
         # The gathered token, blended with the mean [CLS] of the frames: (B, D)
+        # (B * F, D) -> (B, F, D) -> (B, D)
         frame_cls = tokens[:, 0].view(num_clips, -1, tokens.shape[-1]).mean(dim=1)
-        share = torch.sigmoid(self.balance)
+        share = torch.sigmoid(self.balance)  # of each channel: (D,)
         return tokens, (1 - share) * gathered[:, 0] + share * frame_cls
 
 

@@ -112,6 +112,8 @@ class GridSegmenter:
         input_size: tuple[int, int],
     ) -> _Candidates:
         """Masks of all points on all frames; several frames are decoded at once if they fit."""
+        # At most points_per_batch prompts at once: all points of several frames, or some of those
+        # of one.
         at_once = self.config.points_per_batch
         frames_at_once = max(at_once // len(points), 1)
         candidates = []
@@ -120,6 +122,7 @@ class GridSegmenter:
             for chunk in torch.split(points, at_once):
                 answered = self.model.decode(some, chunk, self.config.pred_iou_threshold)
                 kept = self._filter(answered, size, input_size)
+                # The model counts frames within its batch.
                 candidates.append(kept._replace(frames=kept.frames + first))
         return _Candidates(*(torch.cat(parts) for parts in zip(*candidates, strict=True)))
 
@@ -134,6 +137,8 @@ class GridSegmenter:
             *(torch.split(part, at_once) for part in answered), strict=True
         ):
             logits = self._resize_logits(low, size, input_size)  # (m, a, b) -> (m, H, W)
+            # SAM's stability: the IoU of the mask at a higher and at a lower cut-off, of which one
+            # is inside the other.
             stabilities = _count(logits > offset) / _count(logits > -offset)
             rows, columns = logits.amax(2) > 0, logits.amax(1) > 0
             candidates = _Candidates(frames, qualities, low, stabilities, _outermost(rows, columns))
@@ -152,6 +157,7 @@ class GridSegmenter:
         best = nms(candidates.boxes, candidates.qualities, self.config.box_nms_threshold)
         kept = _rows(candidates, best)
         at_once = max(_PIXELS_AT_ONCE // (size[0] * size[1]), 1)
+        # (m, a, b) -> (m, H, W) bool
         masks = torch.cat(
             [
                 self._resize_logits(logits, size, input_size) > 0.0
@@ -185,6 +191,7 @@ class GridSegmenter:
             _resampling(low, padded, seen, wanted).to(logits)
             for low, seen, wanted in zip(logits.shape[1:], input_size, size, strict=True)
         )
+        # Bilinear resizing is linear along each axis: (H, a) @ (m, a, b) @ (b, W) -> (m, H, W)
         return rows @ logits @ columns.T
 
 
@@ -214,7 +221,7 @@ def resize_frames(frames: Tensor, height: int, width: int) -> Tensor:
         return frames
     resized = [
         np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
-        for frame in frames.permute(0, 2, 3, 1).contiguous().numpy()
+        for frame in frames.permute(0, 2, 3, 1).contiguous().numpy()  # (n, H, W, 3)
     ]
     # Pillow has the channels last: (n, H, W, 3) -> (n, 3, H, W)
     return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
@@ -227,6 +234,8 @@ def _resampling(low: int, padded: int | None, seen: int, wanted: int) -> Tensor:
     It is bilinear interpolation to the ``padded`` side of the network's input (None: none), of that
     the ``seen`` part, and interpolation of it to the ``wanted`` pixels, composed to one matrix.
     """
+    # What resizing makes of the rows of the identity is its matrix, transposed: (1, low, low) ->
+    # (1, low, padded) -> (1, low, seen) -> (1, low, wanted)
     identity = torch.eye(low)[None]
     if padded is not None:
         identity = functional.interpolate(identity, padded, mode="linear")[..., :seen]
@@ -245,9 +254,10 @@ def _count(masks: Tensor) -> Tensor:
 def _outermost(rows: Tensor, columns: Tensor) -> Tensor:
     """``(m, 4)`` float32 x0, y0, x1, y1 of the first and last True of ``(m, W)`` and ``(m, H)``."""
     edges = []
+    # argmax gives the first True; that of the flipped line is the last one.
     for line in (columns, rows):
         first = line.byte().argmax(1)
         last = line.shape[1] - 1 - line.flip(1).byte().argmax(1)
-        edges.append((first, last))
+        edges.append((first, last))  # (m,) each
     (x0, x1), (y0, y1) = edges
     return torch.stack([x0, y0, x1, y1], dim=1).float()

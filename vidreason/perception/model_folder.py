@@ -37,12 +37,12 @@ _COUNTS_OF_LAYERS = frozenset(
     )
 )
 """Numbers of modules, each of which has a tensor of its own, or a row in one."""
-_LARGEST_INTEGER = 2**40
+_LARGEST_INTEGER = 2**40  # of a configuration
 _ELEMENTS_PER_STORED = 8
 """Weights of 4 bits may be stored as numbers of 32."""
-_SLACK_ELEMENTS = 2**24
-_MAX_TOKENIZER_BYTES = 2**27
-_MAX_TEMPLATE_BYTES = 2**18
+_SLACK_ELEMENTS = 2**24  # for buffers and tied weights, which no file holds
+_MAX_TOKENIZER_BYTES = 2**27  # 128 MiB
+_MAX_TEMPLATE_BYTES = 2**18  # 256 KiB
 _MAX_GROWTH = 64
 """Times that all normalizers together may lengthen a text."""
 _MAX_STEPS = 32

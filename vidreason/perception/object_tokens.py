@@ -31,6 +31,7 @@ def pool_patches(masks: Tensor, patches: Tensor, row_edges: Tensor, column_edges
         ``(K, D)`` object tokens.
     """
     areas = patch_areas(masks, row_edges, column_edges).flatten(1)  # (K, h * w)
+    # (K, h * w) @ (h * w, D) -> (K, D)
     return areas @ patches.flatten(0, 1) / areas.sum(1, keepdim=True)
 
 
@@ -52,12 +53,15 @@ def patch_areas(masks: Tensor, row_edges: Tensor, column_edges: Tensor) -> Tenso
     """
     rows = _overlaps(masks.shape[1], row_edges).to(masks.device)  # (h, H)
     columns = _overlaps(masks.shape[2], column_edges).to(masks.device)  # (w, W)
+    # (h, H) @ (K, H, W) @ (W, w) -> (K, h, w)
     return rows @ masks.float() @ columns.T
 
 
 def _overlaps(num_pixels: int, edges: Tensor) -> Tensor:
     """Length of each pixel inside each patch along one axis: ``(num_patches, num_pixels)``."""
     pixel_edges = torch.arange(num_pixels + 1, dtype=torch.float64)
+    # What two intervals share begins at the later start and ends at the earlier end; negative if
+    # they are apart. Patches are rows, pixels columns.
     ends = torch.minimum(edges[1:, None].double(), pixel_edges[None, 1:])
     starts = torch.maximum(edges[:-1, None].double(), pixel_edges[None, :-1])
     return (ends - starts).clamp(min=0).float()

@@ -93,6 +93,7 @@ def _one_object_each(masks: Tensor, min_overlap: float) -> list[list[int]]:
     linked = (mask_overlaps(masks, masks) >= min_overlap).tolist()
     groups: list[list[int]] = []
     for index, row in enumerate(linked):
+        # A mask joins all groups that it is linked to.
         apart = [group for group in groups if not any(row[other] for other in group)]
         joined = [other for group in groups if group not in apart for other in group]
         groups = [*apart, sorted([*joined, index])]
@@ -103,6 +104,7 @@ def _likeness(
     objects: KeyFrameObjects, others: KeyFrameObjects, overlap_weight: float
 ) -> NDArray[np.float64]:
     """``(K, N)``: from -1 to 1 for the tokens, and up to ``overlap_weight`` for the masks."""
+    # (K, 1, D) with (1, N, D) -> (K, N)
     cosines = functional.cosine_similarity(objects.tokens[:, None], others.tokens[None], dim=-1)
     likeness = cosines + overlap_weight * mask_overlaps(objects.masks, others.masks)
     result: NDArray[np.float64] = likeness.double().cpu().numpy()
@@ -111,9 +113,9 @@ def _likeness(
 
 def mask_overlaps(first: Tensor, second: Tensor) -> Tensor:
     """IoU of ``(K, h, w)`` with ``(N, h, w)`` bool masks: ``(K, N)`` float32."""
-    a, b = first.flatten(1).float(), second.flatten(1).float()
+    a, b = first.flatten(1).float(), second.flatten(1).float()  # (K, h * w), (N, h * w)
     shared = a @ b.T  # float32 counts pixels exactly up to 2 ** 24
-    union = a.sum(1)[:, None] + b.sum(1)[None] - shared
+    union = a.sum(1)[:, None] + b.sum(1)[None] - shared  # (K, 1) + (1, N) -> (K, N)
     return shared / union.clamp(min=1)
 
 
@@ -138,6 +140,8 @@ def best_matches(gains: NDArray[np.float64]) -> dict[int, int]:
     row_prices, column_prices = np.zeros(num_rows), np.zeros(size)
     row_of = np.full(size, -1)
     for row in range(num_rows):
+        # Dijkstra's search: the cheapest way from this row to a column that no row has yet, over
+        # columns whose rows would change to others.
         shortest = np.full(size, np.inf)
         before = np.full(size, -1)
         done = np.zeros(size, dtype=bool)
@@ -150,6 +154,7 @@ def best_matches(gains: NDArray[np.float64]) -> dict[int, int]:
             length = float(shortest[column])
             done[column] = True
             current = int(row_of[column])
+        # With these prices no reduced cost is below 0, and those along the path are 0.
         visited = done & (shortest < length)
         row_prices[row] += length
         row_prices[row_of[visited]] += length - shortest[visited]

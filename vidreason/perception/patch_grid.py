@@ -22,7 +22,7 @@ class PatchGridSegmenter:
 
     def __init__(self, side: int) -> None:
         # A pixel a cell: masks may have fewer pixels than the frame.
-        masks = torch.eye(side * side, dtype=torch.bool).view(-1, side, side)
+        masks = torch.eye(side * side, dtype=torch.bool).view(-1, side, side)  # (K, S, S)
         self._cells = [
             ObjectMask(
                 mask=mask,

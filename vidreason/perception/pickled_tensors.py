@@ -23,7 +23,7 @@ from vidreason.perception.inert_pickles import (
     TensorUnpickler,
 )
 
-_BLOCK_BYTES = 2**22
+_BLOCK_BYTES = 2**22  # 4 MiB at a time
 _LOCAL_HEADER_BYTES = 30  # of a zip member, by the format, without its name
 
 
@@ -90,6 +90,8 @@ class TorchFile:
 
     def _checked_records(self) -> dict[str, zipfile.ZipInfo]:
         """The records of the archive; they must not overlap, nor be compressed."""
+        # In the order in which they lie in the file: each has to begin after the end of the one
+        # before.
         entries = sorted(self._archive.infolist(), key=lambda entry: entry.header_offset)
         size = os.path.getsize(self.path)
         end = 0
@@ -135,6 +137,7 @@ def _read_tensor(file: BinaryIO, stored: StoredTensor, num_bytes: int) -> Tensor
     wanted = stored.num_elements * stored.dtype.itemsize
     if wanted != num_bytes:
         raise ValueError(f"record {stored.record} has {num_bytes} of {wanted} bytes")
+    # The farthest element that shape, strides and offset lead to.
     last = stored.offset + sum(
         (size - 1) * step for size, step in zip(stored.shape, stored.stride, strict=True)
     )

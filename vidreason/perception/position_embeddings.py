@@ -24,7 +24,7 @@ def resize_frame_embeddings(embeddings: Tensor, shape: tuple[int, ...]) -> Tenso
         return embeddings[:, :num_frames].clone()
     along_time = embeddings.float().transpose(1, 2)  # (1, F, D) -> (1, D, F)
     resized = functional.interpolate(along_time, size=num_frames, mode="linear")
-    return resized.transpose(1, 2).to(embeddings.dtype)
+    return resized.transpose(1, 2).to(embeddings.dtype)  # (1, D, F') -> (1, F', D)
 
 
 def resize_patch_embeddings(embeddings: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -39,6 +39,7 @@ def resize_patch_embeddings(embeddings: Tensor, shape: tuple[int, ...]) -> Tenso
             f"positional embedding: expected a [CLS] row and a square grid of rows to resize, found"
             f" {len(embeddings)} rows for {shape[0]}; check the file and the configured sizes"
         )
+    # (h * h, D) -> (1, h' * h', D), then the [CLS] row in front: (1 + h' * h', D)
     resized = _resize_grid(embeddings[None, 1:], old_side, new_side)
     return torch.cat([embeddings[:1], resized[0]])
 
@@ -64,9 +65,9 @@ def sine_cosine_embeddings(
     """
     positions = torch.arange(released_slots * released_side**2, dtype=torch.float64)[:, None]
     exponents = torch.arange(width, dtype=torch.float64).div(2, rounding_mode="floor") * 2 / width
-    angles = positions / 10000**exponents
+    angles = positions / 10000**exponents  # (k, 1) / (D,) -> (k, D)
     table = torch.where(torch.arange(width) % 2 == 0, angles.sin(), angles.cos()).float()
-    grid = table.view(released_slots, released_side**2, width)
+    grid = table.view(released_slots, released_side**2, width)  # (slots, side * side, D)
     grid = _resize_grid(grid, released_side, side)
     by_position = grid.permute(1, 0, 2)  # (slots, side * side, D) -> (side * side, slots, D)
     if num_slots <= released_slots:

@@ -66,10 +66,11 @@ def _attend_with_relative_positions(attention: Any, tokens: Tensor) -> Tensor:  
     projected = attention.qkv(tokens).view(count, height * width, 3, attention.num_heads, -1)
     queries, keys, values = projected.permute(2, 0, 3, 1, 4).unbind(0)
     grid = queries.unflatten(2, (height, width))  # n, H, h, w, C / H
+    # An embedding for each pair of rows, and of columns: (h, h, C / H) and (w, w, C / H)
     rows = get_rel_pos(height, height, attention.rel_pos_h)
     columns = get_rel_pos(width, width, attention.rel_pos_w)
-    row_bias = torch.einsum("nHhwc,hkc->nHhwk", grid, rows)
-    column_bias = torch.einsum("nHhwc,wkc->nHhwk", grid, columns)
+    row_bias = torch.einsum("nHhwc,hkc->nHhwk", grid, rows)  # n, H, h, w, h
+    column_bias = torch.einsum("nHhwc,wkc->nHhwk", grid, columns)  # n, H, h, w, w
     # (n, H, h, w, h, 1) + (n, H, h, w, 1, w) -> (n, H, L, L)
     bias = row_bias[..., :, None] + column_bias[..., None, :]
     bias = bias.reshape(count, attention.num_heads, height * width, height * width)
@@ -97,9 +98,12 @@ def decode_points(sam: Any, embeddings: Tensor, points: Tensor) -> tuple[Tensor,
     transformer = decoder.transformer
     # What every prompt starts from: image tokens of a frame, output tokens, the point itself.
     labels = torch.ones(len(points), 1, device=points.device)
+    # The point and its padding, (P, 2, C), and the mask that is not given, (P, C, h, w), which is
+    # the same for all.
     sparse, dense = encoder((points[:, None], labels), None, None)
     image = (embeddings + dense[:1]).flatten(2).transpose(1, 2).contiguous()  # n, L, C
     image_positions = encoder.get_dense_pe().flatten(2).transpose(1, 2).contiguous()
+    # 1 + masks, C
     output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     prompts = torch.cat([output_tokens.expand(len(points), -1, -1), sparse], dim=1)
     prompts = prompts.repeat(len(embeddings), 1, 1)  # B, T, C with B = n * P
@@ -139,15 +143,17 @@ def _tokens_to_image(attention: Any, tokens: Tensor, image: Tensor, placed_image
     """Attention of prompt tokens ``(B, T, C)`` to image tokens ``(G, L, C)``."""
     prompts_per_group = len(tokens) // len(image)
     if prompts_per_group > 1:  # keys and values are projected once for many prompts
-        grouped = tokens.view(len(image), -1, tokens.shape[-1])
+        grouped = tokens.view(len(image), -1, tokens.shape[-1])  # (G, B / G * T, C)
         shared: Tensor = attention(q=grouped, k=placed_image, v=image)
         # (G, B / G * T, C) -> (B, T, C)
         return shared.view(tokens.shape)
     queries = _into_image_space(attention, attention.q_proj(tokens), attention.k_proj.weight)
     scale = (attention.internal_dim // attention.num_heads) ** -0.5
     weights = ((queries * scale) @ placed_image.transpose(1, 2)).softmax(dim=-1)  # B, H * T, L
+    # Values are projected after the sum over the image: T rows a head instead of L.
     means = torch.unflatten(weights @ image, 1, (attention.num_heads, -1))  # B, H, T, C
     project_values = attention.v_proj.weight.unflatten(0, (attention.num_heads, -1))
+    # (B, H, T, C) @ (H, C, inner / H) -> (B, T, H, inner / H) -> (B, T, inner)
     mixed = (means @ project_values.transpose(1, 2)).transpose(1, 2).flatten(2)
     attended: Tensor = attention.out_proj(mixed + attention.v_proj.bias)
     return attended
@@ -165,12 +171,13 @@ def _image_to_tokens(
     scale = (attention.internal_dim // num_heads) ** -0.5
     projected = attention.k_proj(placed_tokens) * scale
     keys = _into_image_space(attention, projected, attention.q_proj.weight)  # B, H * T, C
-    query_bias = attention.q_proj.bias.unflatten(0, (num_heads, -1, 1))
+    query_bias = attention.q_proj.bias.unflatten(0, (num_heads, -1, 1))  # (H, inner / H, 1)
     bias = (_split_heads(projected, num_heads) @ query_bias).flatten(1, 2)  # B, H * T, 1
-    grouped = keys.view(groups, -1, keys.shape[-1])
+    grouped = keys.view(groups, -1, keys.shape[-1])  # (G, B / G * H * T, C)
+    # (G, B / G * H * T, C) @ (G, C, L) -> (B, H * T, L): prompts of a frame share its image tokens.
     scores = (grouped @ placed_image.transpose(1, 2)).view(len(tokens), -1, image.shape[1]) + bias
     per_head = torch.unflatten(scores, 1, (num_heads, -1))  # B, H, T, L
-    weights = per_head.softmax(dim=2).flatten(1, 2)
+    weights = per_head.softmax(dim=2).flatten(1, 2)  # over the tokens: B, H * T, L
     values = _into_image_space(
         attention, attention.v_proj(tokens), attention.out_proj.weight.transpose(0, 1)
     )
@@ -180,6 +187,7 @@ def _image_to_tokens(
     residual = (
         image[:, None].expand(-1, len(tokens) // groups, -1, -1).reshape(-1, *image.shape[1:])
     )
+    # (B, L, C) + (B, L, H * T) @ (B, H * T, C)
     return torch.baddbmm(residual, weights.transpose(1, 2), values)
 
 
@@ -216,7 +224,9 @@ def upscale_masks(
     side = math.isqrt(image.shape[1])
     if len(prompts) == 0:
         return image.new_zeros(0, 4 * side, 4 * side)
+    # Each prompt with a chosen mask once, and the row of each mask among them.
     used, rows = torch.unique_consecutive(prompts, return_inverse=True)
+    # A mask is the product of its weights, made from its token, with every pixel.
     weights = torch.stack(
         [
             mlp(tokens[used, 1 + number])

@@ -76,6 +76,7 @@ class VJEPA2Encoder(_PretrainedEncoder):
         clips = frames.flatten(0, 1).to(next(self.model.parameters()).dtype)  # (B * N, F, 3, S, S)
         tokens: Tensor = self.model(clips).last_hidden_state  # (B * N, F' * h * w, D)
         side = self.image_size // self.patch_size
+        # (B * N, F' * h * w, D) -> (B * N, F', h, w, D)
         patches = tokens.view(len(tokens), -1, side, side, self.width)
         return arrange_clips(frames, tokens.mean(dim=1), patches)
 

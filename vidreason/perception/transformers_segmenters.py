@@ -56,6 +56,7 @@ class PromptedTransformersModel(nn.Module):
         """The image embedding, or all levels of it that the mask decoder reads."""
         height, width = pixels.shape[-2:]
         inputs = (pixels.to(self.mean.device) / 255 - self.mean) / self.std
+        # Padding follows normalisation, as in SAM: it is of the mean colour.
         inputs = functional.pad(inputs, (0, self.image_size - width, 0, self.image_size - height))
         embeddings = self.model.get_image_embeddings(inputs)
         if isinstance(embeddings, Tensor):
@@ -66,6 +67,7 @@ class PromptedTransformersModel(nn.Module):
 
     def decode(self, levels: tuple[Tensor, ...], points: Tensor, min_quality: float) -> PointMasks:
         """Masks of the three granularities that a point may mean."""
+        # Each point is a prompt of its own, on every frame: (P, 2) -> (n, P, 1, 2)
         points = points.to(self.mean)[None, :, None].expand(len(levels[0]), -1, -1, -1)
         embeddings: dict[str, Any] = {"image_embeddings": levels if len(levels) > 1 else levels[0]}
         if self.has_intermediate_levels:
@@ -74,6 +76,7 @@ class PromptedTransformersModel(nn.Module):
                 "intermediate_embeddings": list(levels[1:]),
             }
         answered = self.model(**embeddings, input_points=points, multimask_output=True)
+        # Scores are (n, P, 3) and masks (n, P, 3, a, b): what is good enough, frames outermost.
         frames, points_of_masks, masks = (answered.iou_scores > min_quality).nonzero(as_tuple=True)
         return PointMasks(
             frames=frames,

@@ -44,6 +44,7 @@ class VideoEncoder(nn.Module):
 
 def arrange_clips(frames: Tensor, clip_tokens: Tensor, patch_tokens: Tensor) -> EncodedClips:
     """Put the tokens of ``B * N`` clips in the order of ``frames``, ``(B, N, ...)``, as float32."""
+    # (B * N, ...) -> (B, N, ...)
     return EncodedClips(
         clip_tokens=clip_tokens.float().reshape(*frames.shape[:2], *clip_tokens.shape[1:]),
         patch_tokens=patch_tokens.float().reshape(*frames.shape[:2], *patch_tokens.shape[1:]),

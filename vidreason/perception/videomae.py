@@ -99,6 +99,7 @@ class VideoMAEEncoder(VideoEncoder):
             dropped_prefixes=(*_DROPPED_PREFIXES, *ignored_keys, *layout.unseen_keys),
             move=lambda _key, tensor: tensor.to(device, dtype),
         )
+        # The official attention has queries, keys and values in one tensor, (3 D, D).
         state_dict = {
             f"model.{key}": tensors[name] if third is None else tensors[name].chunk(3)[third]
             for key, (name, third) in layout.sources.items()
@@ -132,6 +133,7 @@ class VideoMAEEncoder(VideoEncoder):
         tokens = self.norm(raw)
         clip_tokens = self.norm(raw.mean(dim=1)) if self.averages_first else tokens.mean(dim=1)
         side = self.image_size // self.patch_size
+        # (B * N, F' * h * w, D) -> (B * N, F', h, w, D)
         return arrange_clips(
             frames, clip_tokens, tokens.view(len(tokens), -1, side, side, self.width)
         )
@@ -156,6 +158,7 @@ def _layout(keys: Sequence[str], shapes: Mapping[str, Shape]) -> _Layout:
     sources: dict[str, tuple[str, int | None]] = {}
     unseen_keys = []
     if any(".attention.attention." in key for key in keys):
+        # A folder of transformers: as it was pre-trained, or below a head.
         prefix = "videomae." if any(key.startswith("videomae.") for key in keys) else ""
         norm = f"{prefix}layernorm"
         # Before version 5 of transformers, biases were parameters of the attention itself.
@@ -169,6 +172,7 @@ def _layout(keys: Sequence[str], shapes: Mapping[str, Shape]) -> _Layout:
         # A bias of keys shifts all scores of a query alike, so the softmax does not see it.
         unseen_keys = [key for key in keys if key.endswith(".attention.attention.key.bias")]
     else:
+        # An official file: of pre-training, which has a decoder beside the encoder, or fine-tuned.
         prefix = "encoder." if any(key.startswith("encoder.") for key in keys) else ""
         norm = f"{prefix}norm"
         for key in shapes:

@@ -137,13 +137,14 @@ def collate_visual_tokens(videos: Sequence[VisualTokens]) -> VisualBatch:
 
     def pad(tensors: list[Tensor]) -> Tensor:
         padded = pad_sequence(tensors, batch_first=True)
+        # Zeros after the last token, none along the axes after it: (B, V, ...)
         return torch.nn.functional.pad(
             padded, [0, 0] * (padded.dim() - 2) + [0, longest - padded.shape[1]]
         )
 
     return VisualBatch(
         features=pad([video.features for video in videos]),
-        mask=torch.arange(longest)[None, :] < lengths[:, None],
+        mask=torch.arange(longest)[None, :] < lengths[:, None],  # (1, V) < (B, 1)
         kinds=pad([video.kinds for video in videos]),
         spans=pad([video.spans for video in videos]),
         boxes=pad([video.boxes for video in videos]),

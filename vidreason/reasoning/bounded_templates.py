@@ -40,7 +40,7 @@ _CHARACTERS_PER_STEP = 1024
 """Length of a searched, copied or changed value that counts as one step."""
 _STEPS_OF_CALL = 10  # of a template's budget, for each call
 _MAX_BITS = 4096  # of an int, more than 1,000 digits
-_MAX_INDENT = 64
+_MAX_INDENT = 64  # blanks
 _MAX_DEPTH = 100
 """Calls within one another, each of which takes several of Python's frames."""
 
@@ -322,13 +322,15 @@ def _counted_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
 
     def counted(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - as the filter's
         value, others = arguments[first], arguments[first + 1 :]
+        # A filter takes a step for each item of its value.
         _stepped(_length(value))
         if name in ("join", "list", "unique", "sort", "sum", "groupby") and not isinstance(
             value, str | Mapping
         ):
-            value = list(islice(value, MAX_ITEMS + 1))
+            value = list(islice(value, MAX_ITEMS + 1))  # a generator may have no end
             arguments = (*arguments[:first], value, *others)
         _checked(value)
+        # These make more of a text than they get: the size is known before it is made.
         if name == "replace":
             _check_growth(str(value), str(others[1] if len(others) > 1 else named.get("new", "")))
         elif name == "join":

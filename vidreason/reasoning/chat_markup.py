@@ -193,6 +193,8 @@ class _Chat:
         for number, turn in enumerate(turns):
             role = "assistant" if number % 2 else "user"
             messages.append({"role": role, "content": turn.text})
+        # What templates of released models read; dates are fixed, so that a prompt is the same
+        # every day.
         variables = {
             **self.tokenizer.special_tokens_map,
             "messages": messages,

@@ -59,10 +59,11 @@ def left_pad(
         Embeddings ``(B, Q + T, D)``, padded on the left, and their attention mask ``(B, Q + T)``,
         int64.
     """
-    joined = torch.cat([video_embeddings, text_embeddings], dim=1)
-    shift = (text_embeddings.shape[1] - lengths)[:, None]
+    joined = torch.cat([video_embeddings, text_embeddings], dim=1)  # (B, Q + T, D)
+    shift = (text_embeddings.shape[1] - lengths)[:, None]  # (B, 1): padding of each row
     columns = torch.arange(joined.shape[1], device=joined.device)[None, :]
     source = (columns - shift) % joined.shape[1]  # rotates the padding from the right to the left
+    # (B, Q + T) columns -> (B, Q + T, D)
     rotated = joined.gather(1, source[:, :, None].expand_as(joined))
     return rotated, (columns >= shift).long()
 
@@ -117,6 +118,7 @@ def generate_ids(
     Returns:
         The new token ids of each row, without the stop token or sequence.
     """
+    # A stop of one token is transformers' business (eos_token_id); one of several is ours.
     criteria = StoppingCriteriaList([_ends_with(stop_sequences)]) if stop_sequences else None
     inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask}
     # Of embeddings, transformers returns the new tokens alone.
@@ -135,6 +137,7 @@ def continued(
     """Return the token ids that ``model.generate`` gives for inputs, padded on the left."""
     device = inputs["attention_mask"].device
     devices = [device] if device.type == "cuda" else []
+    # Only drawing needs the seed; other strategies leave the generators alone.
     with torch.random.fork_rng(devices, enabled=decoding.strategy == "nucleus"):
         if decoding.strategy == "nucleus":
             torch.manual_seed(decoding.seed)
@@ -219,6 +222,7 @@ def decoding_config(fields: Mapping[str, Any], source: str) -> DecodingConfig:
             f"{source}: {unknown[0]} has no counterpart in DecodingConfig; known are "
             f"{', '.join(sorted(_GENERATION_FIELDS))}"
         )
+    # The strategy follows from two fields, as transformers has it: sampling first, then beams.
     beams = fields.get("num_beams", 1)
     if not isinstance(beams, int) or not isinstance(fields.get("do_sample", False), bool):
         raise ValueError(f"{source}: num_beams is a whole number, and do_sample true or false")
@@ -245,6 +249,7 @@ def _ends_with(sequences: Sequence[Sequence[int]]) -> Callable[..., Tensor]:
 
 
 def _before_sequences(ids: list[int], sequences: Sequence[Sequence[int]]) -> list[int]:
+    # Each start of a sequence in the answer, as it may be followed by other tokens in a batch.
     ends = [
         start
         for sequence in sequences

@@ -7,7 +7,7 @@ from vidreason.reasoning.evidence import Evidence
 from vidreason.reasoning.future_search import Forecast, Forecasts
 from vidreason.reasoning.predictions import format_predictions, parse_predictions
 
-_SHOWN_PARTS = 3
+_SHOWN_PARTS = 3  # pieces of evidence
 _LEAST_SUPPORT = 0.05
 """In nats: below, an event is as likely without a part, but for 5%."""
 

@@ -3,6 +3,15 @@
 The first item of an answer to the prediction prompt (section 3.3.1) names the likeliest event. Its
 line is what is searched for and scored; a continuation of it gives the justification.
 
+Notable choices:
+
+* Search and score are apart: however an event was found, its likelihood is that of its line after
+  the prompt, computed for all events of all videos together.
+* What is found shares a probability of 1; how much of the model's own probability it covers is said
+  beside it.
+* The expected time is a mean over given times by their likelihoods, not a number that is generated.
+* Evidence for an event is what its log-likelihood loses without a part of the video.
+
 Shapes: V videos, Q video embeddings, L positions, T tokens, D width.
 """
 
@@ -54,7 +63,7 @@ MAX_REASON_TOKENS = 96
 _REASON_LINES = 2
 """Lines of an answer below an event: its justification and its confidence."""
 _TOP_P, _SEED = 0.9, 0
-_UNLIMITED = 1 << 20
+_UNLIMITED = 1 << 20  # tokens: no text has as many
 _BEGINNINGS = ("The x", "the x", "A", "x", "9", "It is")
 """Texts with different first tokens: what comes before them is the same for any event."""
 
@@ -282,6 +291,7 @@ class FutureSearch:
             self._encode(FUTURE_PREDICTION_PROMPT, f"1. {beginning}\nx").input_ids
             for beginning in _BEGINNINGS
         ]
+        # A tokenizer may join the number with what follows: the prefix ends where answers differ.
         shared = min(map(len, answers))
         for position in range(len(self._prompt), shared):
             if len({answer[position] for answer in answers}) > 1:
@@ -314,6 +324,7 @@ class FutureSearch:
         # Decoded with its number: a blank before the first word depends on what is before it.
         text = str(self._tokenizer.decode(number + line, skip_special_tokens=True)).lstrip()
         event = " ".join(text.removeprefix("1.").partition("\n")[0].split())
+        # Half a character, as the longest line may end with.
         return "" if "\ufffd" in event else event
 
     def _log_likelihoods(

@@ -29,6 +29,7 @@ class JoinedRows:
     def pad(self) -> Tensor:
         """The embeddings as rows padded on the right with zeros, shape ``(B, longest, D)``."""
         num_rows, width = len(self.offsets) - 1, self.embeddings.shape[1]
+        # (L, D) -> (B * longest, D) -> (B, longest, D)
         padded = self.embeddings.new_zeros(num_rows * self.longest, width)
         return padded.index_copy(0, self.padded, self.embeddings).view(
             num_rows, self.longest, width
@@ -46,7 +47,8 @@ def join_rows(video: Tensor, words: Tensor, text: TextBatch) -> JoinedRows:
     (num_rows, queries, _), device = video.shape, video.device
     total = num_rows * queries + len(words)
     lengths = text["lengths"] + queries
-    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])  # (B + 1,)
+    # Row of each position, (L,). Its size is known here: else the host would wait for the device.
     rows = torch.repeat_interleave(
         torch.arange(num_rows, device=device), lengths, output_size=total
     )
@@ -57,6 +59,7 @@ def join_rows(video: Tensor, words: Tensor, text: TextBatch) -> JoinedRows:
     source = torch.where(positions < queries, rows * queries + positions, word)
     longest = text["longest"] + queries
     return JoinedRows(
+        # (B, Q, D) -> (B * Q, D); with the words (B * Q + N, D); in the order of the rows (L, D)
         embeddings=torch.cat([video.flatten(0, 1), words]).index_select(0, source),
         positions=positions,
         offsets=offsets.int(),

@@ -1,4 +1,14 @@
-"""The language model (section 3.3): any causal one of transformers, frozen; LoRA adapters on it."""
+"""The language model (section 3.3): any causal one of transformers, frozen; LoRA adapters on it.
+
+Notable choices:
+
+* A model is built without values first, so that its size is compared with that of its weights
+  before memory is taken, and so that it is known whether its attention can be told of rows.
+* Nothing that a folder says is run, and no code is fetched.
+* Weights that are missing are an error; transformers would draw them at random.
+* Adapters are merged into weights that are loaded anew, unquantised and on the CPU: rounding the
+  sum to 4 bits would lose most of what was learnt.
+"""
 
 import importlib.util
 import warnings
@@ -102,6 +112,7 @@ def load_language_model(
                 ignore_mismatched_sizes=True,  # reported, with names, and refused below
                 **options,
             )
+    # What transformers has reported, and what it leaves alone: adapters beside the weights.
     _check_loading(config, report, strict=strict)
     check_no_adapters(model, config.name_or_path)
     offer_packed_attention(model, valueless)
@@ -238,6 +249,7 @@ def word_embedding_size(model: nn.Module) -> tuple[int, float]:
     if weight.is_meta:
         return weight.shape[1], float(getattr(causal_lm(model).config, "initializer_range", 0.02))
     with torch.no_grad():
+        # Through the layer itself: some models scale what they look up.
         ids = torch.arange(min(len(weight), _SCALE_SAMPLE), device=weight.device)
         return weight.shape[1], float(embeddings(ids).float().square().mean().sqrt())
 

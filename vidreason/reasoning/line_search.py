@@ -85,6 +85,8 @@ def beam_lines(
     written = torch.zeros(num_videos, width, 0, dtype=torch.int64, device=prefix.device)
     for log_probabilities in steps:
         total = _without_nan(scores[:, :, None] + log_probabilities)  # (B, W, V)
+        # The W best lines that end here: (B, W, V) -> (B, W V) -> (B, W); an index is beam * V +
+        # token.
         ended = total.masked_fill(~tokens.ends, -math.inf).flatten(1).topk(width)
         for lines, values, indices, beams in zip(
             finished, ended.values.tolist(), ended.indices.tolist(), written.tolist(), strict=True
@@ -102,11 +104,13 @@ def beam_lines(
         scores, indices = (
             total.masked_fill(tokens.ends | tokens.stops, -math.inf).flatten(1).topk(width)
         )
+        # Beams that cannot reach the best lines any more are given up.
         needed = torch.tensor([_needed(lines, width) for lines in finished], device=scores.device)
         scores = scores.masked_fill(scores < needed[:, None], -math.inf)
         if not (scores > -math.inf).any():
             break
         beams, chosen = indices // vocabulary, indices % vocabulary
+        # (B, W) beams -> their tokens so far, (B, W, T)
         earlier = written.gather(1, beams[:, :, None].expand(-1, -1, written.shape[2]))
         written = torch.cat([earlier, chosen[:, :, None]], dim=2)
         steps.write(chosen, beams)
@@ -146,8 +150,8 @@ def drawn_lines(
     written = torch.zeros(len(prefix), number, 0, dtype=torch.int64, device=prefix.device)
     over = torch.zeros(len(prefix), number, dtype=torch.bool, device=prefix.device)
     for step, log_probabilities in enumerate(steps):
-        chosen = _nucleus_choice(log_probabilities, draws[step], top_p)
-        written = torch.cat([written, chosen[:, :, None]], dim=2)
+        chosen = _nucleus_choice(log_probabilities, draws[step], top_p)  # (B, W)
+        written = torch.cat([written, chosen[:, :, None]], dim=2)  # (B, W, step + 1)
         over |= (tokens.ends | tokens.stops)[chosen]
         if over.all() or step + 1 == max_tokens:
             break
@@ -229,6 +233,7 @@ def _nucleus_choice(log_probabilities: Tensor, draws: Tensor, top_p: float) -> T
     sums = ordered.cumsum(-1)
     # The first always stays: nothing is before it.
     kept = torch.where(sums - ordered < max(top_p, 1e-9), ordered, 0.0).cumsum(-1)
+    # Inverse of the distribution function: how many tokens lie below the draw, (B, W)
     drawn = (kept <= draws[None, :, None] * kept[:, :, -1:]).sum(-1)
     return indices.gather(-1, drawn.clamp(max=indices.shape[-1] - 1)[:, :, None])[:, :, 0]
 

@@ -69,7 +69,9 @@ def text_log_likelihoods(
     Returns:
         Sums over each text's targets, float64, on the CPU.
     """
+    # What can share its beginnings, then a row for each text that cannot.
     batches, others = tree_batches(model, texts, videos, video.shape[1])
+    # Sums in float64 on the CPU: their order would show in float32.
     sums = torch.zeros(len(texts), dtype=torch.float64)
     for batch in batches:
         values = tree_log_likelihoods(model, video, batch)

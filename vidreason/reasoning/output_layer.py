@@ -61,14 +61,16 @@ def target_log_likelihoods(
         Shape ``(M,)``, float32.
     """
     vocabulary = model.get_output_embeddings().weight.shape[0]  # type: ignore[no-untyped-call]
-    rows = max(MAX_LOGIT_BYTES // (4 * vocabulary), 1)
+    rows = max(MAX_LOGIT_BYTES // (4 * vocabulary), 1)  # of 4 bytes a logit
     if len(targets) <= rows:
         return _log_likelihoods(model, output, hidden, targets)
     parts = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+    # Nothing to be made again: each chunk's logits are dropped at once.
     if not torch.is_grad_enabled():
         return torch.cat([_log_likelihoods(model, output, *part) for part in parts])
     return torch.cat(
         [
+            # Dropout comes before the output layer: there is no random state to restore.
             checkpoint(
                 _log_likelihoods,
                 *(model, output, *part),
@@ -91,7 +93,7 @@ def _log_likelihoods(
             f"{type(model).__name__} does not call its {decoder_name(model)!r}: its logits "
             "cannot be computed for some positions alone; use another language model"
         )
-    return -cross_entropy(result.logits[0].float(), targets, reduction="none")
+    return -cross_entropy(result.logits[0].float(), targets, reduction="none")  # (1, M, V) -> (M,)
 
 
 class _AfterDecoder:

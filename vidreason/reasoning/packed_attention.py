@@ -98,14 +98,17 @@ def row_groups(rows: JoinedRows) -> RowGroups:
     lengths = rows.offsets.diff().long()
     number_of = torch.repeat_interleave(torch.arange(num_rows), lengths)  # (L,): rows
     groups, joined = [], []
+    # Rows by length, cut into as many groups of neighbours: little padding in each.
     for members in lengths.argsort(stable=True).tensor_split(min(num_rows, _MAX_GROUPS)):
+        # Rank of each row within the group, -1 for rows of others.
         rank = torch.full((num_rows,), -1).index_copy(0, members, torch.arange(len(members)))
         positions = (rank[number_of] >= 0).nonzero().flatten()
         longest = int(lengths[members[-1]])
-        padded = rank[number_of[positions]] * longest + rows.positions[positions]
+        padded = rank[number_of[positions]] * longest + rows.positions[positions]  # (N,)
         in_float32 = longest <= _MAX_CPU_FLOAT32
         groups.append(RowGroup(positions, padded, len(members), longest, in_float32))
         joined.append(positions)
+    # The inverse permutation: from the groups, one after the other, back to the sequence.
     return RowGroups(tuple(groups), torch.cat(joined).argsort())
 
 
@@ -173,6 +176,7 @@ def _obstacle(structure: PreTrainedModel) -> str:
     probe.set_attn_implementation(PACKED)
     width = probe.get_input_embeddings().weight.shape[1]
     meta = torch.device("meta")
+    # Two rows of two positions: the fewest that show whether rows are told apart.
     rows = JoinedRows(
         embeddings=torch.zeros(4, width, device=meta, dtype=dtype),
         positions=torch.zeros(4, dtype=torch.int64, device=meta),
@@ -257,6 +261,7 @@ def packed_attention(
     unknown = [name for name in _UNKNOWN if kwargs.get(name) is not None]
     causal = getattr(module, "is_causal", True) and kwargs.get("is_causal") in (None, True)
     _note(answered=causal and not unknown, window=sliding_window is not None)
+    # A window that is no shorter than any row is none; without it, kernels need no mask.
     if sliding_window is not None and sliding_window >= max_length_q:
         sliding_window = None
     options = _kernel_options(query, value, dropout, scaling, sliding_window)
@@ -298,6 +303,7 @@ def _attend_group(
     if sliding_window is not None and sliding_window < group.longest:
         position = torch.arange(group.longest, device=group.padded.device)
         distance = position[:, None] - position[None, :]
+        # (1, 1, longest, longest)
         mask = ((distance >= 0) & (distance < sliding_window))[None, None]
     # (1, H, L, D) -> (B, H, longest, D)
     query, key, value = (_pad(each, group) for each in states)
@@ -365,6 +371,7 @@ def _attend_varlen(
     longest: int,
     options: dict[str, Any],
 ) -> Tensor:
+    # Grouped queries: as many heads of keys and values, by the kernel itself where it can.
     if query.shape[1] != key.shape[1]:
         if "enable_gqa" in _VARLEN_TAKES:
             options["enable_gqa"] = True
@@ -377,7 +384,7 @@ def _attend_varlen(
         states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value)
     )
     attended: Any = varlen_attn(query, key, value, offsets, offsets, longest, longest, **options)
-    return cast(Tensor, attended[None])
+    return cast(Tensor, attended[None])  # (1, L, H, D)
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -181,6 +181,7 @@ def collate_trees(trees: Sequence[PrefixTree], num_embeddings: int) -> TreeBatch
         positions[row, below] = torch.tensor(tree.depths, dtype=torch.int64) + num_embeddings
         # A depth that the tree has: some models stretch all positions by the greatest one.
         positions[row, total:] = 0
+        # All nodes descend from the video's embeddings; padding ends where it begins.
         ends[row, :num_embeddings] = total
         ends[row, below] = torch.tensor(tree.ends, dtype=torch.int64) + num_embeddings
     rows = [row for row, tree in enumerate(trees) for _ in tree.target_ids]

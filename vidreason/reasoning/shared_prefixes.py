@@ -111,6 +111,7 @@ def read_prompts(
         Keys and values of ``R * copies`` rows ``[E_vision; E_text]``, padded on the left to the
         longest; None if nothing is shared, or the model cannot share it.
     """
+    # One prompt a video, and no beams: nothing begins alike.
     if copies == 1 and len(set(videos)) == len(prompts):
         return None
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
@@ -132,7 +133,8 @@ def read_prompts(
                 batch.target_positions[of_text]
                 + batch.target_rows[of_text][0] * (batch.positions.shape[1])
             )
-            others_of_video = path[0] + torch.arange(1 - video.shape[1], 0)
+            others_of_video = path[0] + torch.arange(1 - video.shape[1], 0)  # (Q - 1,)
+            # Positions of all batches are counted through, as the keys and values below are joined.
             rows[index] = offset + torch.cat([others_of_video, path])
         offset += batch.positions.numel()
     # (R, Q + T - 1) -> (R * copies, Q + T - 1); what pads the rows is masked.
@@ -154,6 +156,7 @@ def _run(
     decoder = decoder_of(model)
     cached = {} if cache is None else cache_argument(decoder, cache)
     return decoder(
+        # (trees,) indices of (V, Q, D), then words: (trees, Q + T, D)
         inputs_embeds=torch.cat([video.to(text.dtype)[batch.videos], text], dim=1),
         attention_mask=ancestor_mask(batch.ends),
         position_ids=batch.positions,
@@ -166,4 +169,5 @@ def _rows_of(states: Sequence[Tensor], columns: Tensor) -> Tensor:
     """Put together rows ``(R, K, L, D)`` of positions of all batches ``(B, K, T, D)``."""
     # (B, K, T, D) -> (B * T, K, D)
     flat = torch.cat([one.transpose(1, 2).flatten(0, 1) for one in states])
+    # (R, L) indices of (all positions, K, D) -> (R, L, K, D) -> (R, K, L, D)
     return flat[columns].transpose(1, 2)

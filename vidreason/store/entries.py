@@ -167,6 +167,7 @@ def _pack(numbers: NDArray[np.uint32]) -> bytes:
         lengths += numbers >= 1 << bits
     packed = np.zeros(int(lengths.sum()), dtype=np.uint8)
     starts = np.cumsum(lengths) - lengths
+    # Digit by digit over all numbers, for a loop over the numbers would be slow.
     for digit in range(int(lengths.max(initial=0))):
         longer = lengths > digit
         sevens = (numbers[longer] >> np.uint32(7 * digit)) & np.uint32(0x7F)
@@ -180,6 +181,7 @@ def _unpack(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
     if not len(packed):
         return np.zeros(0, dtype=np.int64)
     ends = np.flatnonzero(packed < 0x80)
+    # Position of each byte within its number: 0, 1, ... from each start.
     starts = np.concatenate([[0], ends[:-1] + 1])
     digits = np.arange(len(packed)) - np.repeat(starts, ends - starts + 1)
     sevens = (packed & 0x7F).astype(np.int64) << (7 * digits)

@@ -95,11 +95,6 @@ class FeatureIndex:
             if alive
         )
 
-    @property
-    def num_uncovered_shards(self) -> int:
-        """Shards whose entries no segment lists; their headers are read by every process."""
-        return len(self._headers)
-
     def find(self, key: bytes) -> Location | None:
         """Return the location of ``key``'s entry as of the last refresh; None if it is missing."""
         for segment in (*self._fresh, *self._segments):
@@ -264,6 +259,7 @@ def _segment_of(headers: dict[str, Shard]) -> Segment:
     rows = np.empty(sum(map(len, shards)), dtype=_ROW)
     rows["shard"] = _concatenate([np.full(len(shard), n) for n, shard in enumerate(shards)])
     rows["offset"] = _concatenate([shard.offsets[:-1] for shard in shards])
+    # a shard of n entries has n + 1 offsets
     rows["length"] = _concatenate([np.diff(shard.offsets) for shard in shards])
     keys = np.concatenate([np.empty((0, 16), np.uint8), *(shard.keys for shard in shards)])
     return Segment(

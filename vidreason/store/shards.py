@@ -25,7 +25,7 @@ FORMAT = "vidreason-features-3"
 SUFFIX = ".safetensors"
 KEY_BYTES = 16
 
-_MAX_HEADER_BYTES = 2**20
+_MAX_HEADER_BYTES = 2**20  # 1 MiB
 
 
 class FeatureStoreError(ReportedError):

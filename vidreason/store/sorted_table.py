@@ -203,6 +203,7 @@ def _merged_blocks(
             parts.append((source.high[piece][kept], source.low[piece][kept], rows[kept]))
             first[number] = end
         high, low, rows = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        # The last key given sorts first: by the high halves, equal ones by the low.
         order = np.lexsort((low, high))
         yield high[order], low[order], rows[order]
 

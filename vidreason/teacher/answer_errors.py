@@ -23,17 +23,3 @@ class AnswerError(ValueError):
         self.cause: Rejection = cause
         self.detail = printable(detail, MAX_DETAIL_CHARS)
         super().__init__(f"{cause}: {self.detail}")
-
-
-def shown(value: object) -> str:
-    """A value of an answer in a remark; long ones are cut and nested ones left out."""
-    match value:
-        case str():
-            return repr(value) if len(value) <= 60 else f"{value[:57]!r}..."
-        case int() if value.bit_length() > 64:
-            return f"a number of {value.bit_length()} bits"
-        case None | bool() | int() | float():
-            return repr(value)
-        case list():
-            return f"a list of {len(value)}"
-    return "an object"

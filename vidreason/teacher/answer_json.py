@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from vidreason.teacher.answer_errors import AnswerError, shown
+from vidreason.json_object import shown
+from vidreason.teacher.answer_errors import AnswerError
 
 _MAX_FAILURES = 16
 """Brackets at which no JSON begins after all: each costs time linear in the answer's length."""

@@ -3,10 +3,11 @@
 import math
 import re
 
+from vidreason.json_object import shown
 from vidreason.reasoning.explanations import parse_explanation
 from vidreason.reasoning.plain_text import own_turn, without_markup
 from vidreason.reasoning.predictions import MAX_PREDICTIONS, Prediction, parse_predictions
-from vidreason.teacher.answer_errors import AnswerError, shown
+from vidreason.teacher.answer_errors import AnswerError
 from vidreason.teacher.answer_times import is_time_label, timed_steps
 from vidreason.teacher.draft import Step
 

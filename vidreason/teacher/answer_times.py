@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vidreason.teacher.answer_errors import AnswerError, shown
+from vidreason.json_object import shown
+from vidreason.teacher.answer_errors import AnswerError
 from vidreason.teacher.draft import Step
 
 # Repetitions are bounded: unbounded neighbours take quadratic time on loops.

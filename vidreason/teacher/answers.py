@@ -5,9 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from vidreason.json_object import shown
 from vidreason.reasoning.plain_text import own_turn, without_markup, without_thoughts
 from vidreason.reasoning.predictions import MAX_PREDICTIONS, Prediction
-from vidreason.teacher.answer_errors import AnswerError, shown
+from vidreason.teacher.answer_errors import AnswerError
 from vidreason.teacher.answer_json import find_json
 from vidreason.teacher.answer_prose import read_predictions, read_prose, read_steps, without_mark
 from vidreason.teacher.answer_times import Times, read_seconds, read_times, timed_steps

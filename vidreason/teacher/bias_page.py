@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from vidreason.evaluation.page.charts import NUM_SERIES, Bar, grouped_bars
-from vidreason.evaluation.page.elements import table_element, write_page
+from vidreason.evaluation.page.charts import Bar, bars_figure
+from vidreason.evaluation.page.elements import header_element, table_element, write_page
 from vidreason.evaluation.tables import Table
 from vidreason.teacher.bias import BiasCounts, wilson
 from vidreason.teacher.bias_tables import (
@@ -51,11 +51,8 @@ def write_bias_page(path: Path, counts: BiasCounts, facts: Mapping[str, str]) ->
         counts: What is shown.
         facts: Shown below the title; texts, not HTML.
     """
-    listed = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()
-    )
     sections = [
-        f"<header><h1>{_TITLE}</h1><dl>{listed}</dl></header>",
+        header_element(_TITLE, facts),
         '<nav aria-label="Contents"><a href="#endings">Refusals and rejections</a> '
         '<a href="#lengths">Lengths</a> <a href="#verbs">Verbs</a> '
         '<a href="#objects">Objects</a> <a href="#confidences">Confidences</a> '
@@ -121,14 +118,4 @@ def _confidence_bars(counts: BiasCounts) -> str:
 
 
 def _bars(title: str, groups: Mapping[str, Mapping[str, Bar]], counts: BiasCounts) -> str:
-    if not groups:
-        return ""
-    names = sorted(counts.sources)
-    legend = "".join(
-        f'<li><span class="swatch series{number % NUM_SERIES}"></span>{escape(name)}</li>'
-        for number, name in enumerate(names)
-    )
-    return (
-        f'<h3>{escape(title)}</h3><ul class="legend">{legend}</ul>'
-        f'<figure class="wide">{grouped_bars(title, groups, names)}</figure>'
-    )
+    return bars_figure(title, groups, sorted(counts.sources)) if groups else ""

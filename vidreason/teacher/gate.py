@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from vidreason.endpoints.replies import CUT, ChatReply
 from vidreason.evidence.verifier import Verifier
+from vidreason.json_object import shown
 from vidreason.near_texts import TextIndex
 from vidreason.secrets import SecretFilter, environment_secrets, printable
-from vidreason.teacher.answer_errors import MAX_DETAIL_CHARS, shown
+from vidreason.teacher.answer_errors import MAX_DETAIL_CHARS
 from vidreason.teacher.answers import (
     MAX_ANSWER_CHARS,
     AnswerError,

@@ -7,8 +7,8 @@ import re
 import unicodedata
 
 from vidreason.endpoints.messages import CONTROL_TOKEN
+from vidreason.json_object import shown
 from vidreason.reasoning.plain_text import unified
-from vidreason.teacher.answer_errors import shown
 from vidreason.teacher.draft import Draft
 
 _JOINERS = "\u200c\u200d"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _APPLICATION_ID = 0x56524A4C  # the letters VRJL, in the file's header
-_BUSY_SECONDS = 60.0
+_BUSY_SECONDS = 60.0  # to wait for another process' lock
 
 
 class JournalFile:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidreason.evaluation.page import elements
-from vidreason.evaluation.page.elements import data_element, write_page
+from vidreason.evaluation.page.elements import data_element, header_element, write_page
 from vidreason.evaluation.page.pictures import KeyFrame
 from vidreason.reasoning.predictions import MAX_PREDICTIONS
 from vidreason.secrets import printable
@@ -166,9 +166,6 @@ def _ascii(text: str) -> str:
 def _sections(
     title: str, facts: Mapping[str, str], data: Mapping[str, Any], restricted: list[str]
 ) -> list[str]:
-    listed = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()
-    )
     notice = (
         '<p class="notice" id="local">Keep this page on this machine: it shows frames of '
         f"{escape(', '.join(restricted))}, whose licences do not allow to pass them on. A page to "
@@ -177,7 +174,7 @@ def _sections(
         else ""
     )
     return [
-        f"<header><h1>{escape(title)}</h1><dl>{listed}</dl></header>",
+        header_element(title, facts),
         f"<main>{notice}",
         (_ASSETS / "review.html").read_text(),
         "</main>",

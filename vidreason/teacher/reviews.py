@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
 from vidreason.evaluation.judge.files import json_lines
-from vidreason.evaluation.judge.schema import shown
+from vidreason.json_object import shown
 from vidreason.reasoning.predictions import MAX_PREDICTIONS, Prediction
 from vidreason.teacher.draft import Draft, Step
 from vidreason.teacher.rows import draft_fields

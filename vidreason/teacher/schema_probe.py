@@ -46,8 +46,6 @@ class SchemaProbe(NamedTuple):
 
     is_honoured: bool
     """True if answers can be relied on to be of a schema."""
-    ignored: tuple[str, ...]
-    """Fields that the endpoint left out of account without a word."""
     detail: str
     """Reason; printable."""
 
@@ -95,13 +93,13 @@ def _probe_request(sent: Mapping[str, Any]) -> dict[str, Any]:
 
 def _judged(reply: ChatReply) -> SchemaProbe:
     if reply.problem:
-        return SchemaProbe(False, (), printable(f"the probe had no answer: {reply.problem}"))
+        return SchemaProbe(False, printable(f"the probe had no answer: {reply.problem}"))
     try:
         answer = json.loads(reply.text)
     except (ValueError, RecursionError):
         answer = None
     if answer == _ONLY_ANSWER:
-        return SchemaProbe(True, (), "the probe's answer is the only one of its schema")
+        return SchemaProbe(True, "the probe's answer is the only one of its schema")
     shown = printable(reply.text, 80)
     detail = f"the schema of the probe was left out of account; the answer is {shown!r}"
-    return SchemaProbe(False, (RESPONSE_FORMAT,), detail)
+    return SchemaProbe(False, detail)

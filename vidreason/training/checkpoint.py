@@ -58,6 +58,7 @@ def hash_parameters(parameters: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, value in parameters:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        # Bits, not values: -0.0 and 0.0 differ, and a NaN equals itself.
         bits = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
         digest.update(bits.numpy().data)  # no copy
     return digest.hexdigest()
@@ -148,6 +149,7 @@ def copy_state(
     """
     parameters = dict(reasoner.named_parameters())
     check_shapes({PREFIX + name: state[PREFIX + name] for name in names}, reasoner, source)
+    # In place: optimizer and strategies hold these very parameters.
     with torch.no_grad():
         for name in names:
             value, parameter = state[PREFIX + name], parameters[name]
@@ -195,6 +197,7 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
     """
     # The link first, then all of them from the highest step down.
     last = Path(folder) / LAST_CHECKPOINT
+    # a broken link is reported, too
     candidates = [last] if last.exists() or last.is_symlink() else []
     reasons: list[str] = []
     for candidate in [*candidates, *reversed(step_checkpoints(Path(folder)))]:

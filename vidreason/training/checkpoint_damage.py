@@ -40,8 +40,8 @@ _COMMENT = b"vidreason sha256 "
 _END_RECORD_BYTES = 22
 """Size of a zip archive's last record; its last two bytes are the length of the comment."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_TRAILER_BYTES = len(_COMMENT) + 64
-_BLOCK_BYTES = 2**22
+_TRAILER_BYTES = len(_COMMENT) + 64  # the digest in hex digits
+_BLOCK_BYTES = 2**22  # 4 MiB at a time
 _CHECKPOINT_FILE = re.compile(r"\.metadata|.*\.distcp|.*\.pt|latest")
 """Names of the files that torch's distributed format and DeepSpeed write."""
 

@@ -77,6 +77,7 @@ def write_file(checkpoint: Mapping[str, Any], path: Path) -> None:
     def write() -> None:
         prepare(path)
         with partial_path(path).open("wb") as file:
+            # The digest is made of the bytes as they are written: the file is not read again.
             digesting = DigestingFile(file)
             torch.save(dict(checkpoint), digesting)  # type: ignore[arg-type] # it only writes
             digesting.seal()
@@ -137,6 +138,7 @@ def publish_folder(path: Path, digests: Mapping[str, str] | None = None) -> None
     """
 
     def seal() -> None:
+        # Digests are the last file: a folder with them is complete.
         partial = partial_path(path)
         write_sums(partial, digests or folder_digests(partial, digested_names(partial)))
         publish(path)
@@ -233,6 +235,7 @@ def _read(path: Path, like: Like | None, *, weights_alone: bool) -> dict[str, An
         )
     check_undamaged(path)
     try:
+        # Whatever a damaged file raises becomes one error with its name.
         if path.is_file():
             content = _unpickled(path)
         else:
@@ -269,6 +272,8 @@ def deepspeed_content(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file that it lies in is damaged or missing.
     """
+    # DeepSpeed names its newest folder in a file; of several ranks' states the first has what
+    # Lightning saved.
     tag = (folder / "latest").read_text().strip()
     states = TorchFile(str(min((folder / tag).glob("*mp_rank_00_model_states.pt"))))
     states.close()
@@ -292,6 +297,7 @@ def _read_folder(path: Path, like: Like | None, *, weights_alone: bool) -> dict[
             continue
         # Memory for each tensor, cut as the parameter is that will take it.
         dtype = stored.properties.dtype
+        # A key is state_dict/NAME, average/NAME or optimizer_states/NUMBER/NAME/FIELD.
         pattern = like(name.split("/")[kind == _OPTIMIZERS]) if like else None
         if pattern is not None and pattern.shape == stored.size:
             tensors[key] = torch.empty_like(pattern, dtype=dtype)
@@ -317,6 +323,7 @@ def _split(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, 
     """Return tensors of parameters and optimizers by one flat key each, and everything else."""
     named = {kind: checkpoint[kind] for kind in (_WEIGHTS, AVERAGE) if kind in checkpoint}
     tensors = {f"{kind}/{n}": value for kind in named for n, value in named[kind].items()}
+    # Tensors of the optimizers get keys of their own; numbers, such as a step, stay in the record.
     optimizers = []
     for number, state in enumerate(checkpoint.get(_OPTIMIZERS, [])):
         others: dict[str, dict[str, Any]] = {}
@@ -334,6 +341,7 @@ def _split(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, 
 
 def _join(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[str, Any]:
     checkpoint = {_WEIGHTS: {}, **rest}
+    # The keys of _split, taken apart again.
     for key, value in tensors.items():
         kind, _, name = key.partition("/")
         if kind != _OPTIMIZERS:

@@ -195,6 +195,7 @@ def _numbered(
     optimizer: Optimizer, state: Mapping[str, Any], names: Mapping[int, str]
 ) -> dict[str, Any]:
     """Return a state by names in torch's form by numbers, in the order of ``optimizer``."""
+    # Groups are recognised by their parameters, for their order may differ.
     saved = {frozenset(group["params"]): group for group in state["param_groups"]}
     numbered: dict[int, Any] = {}
     groups, number = [], 0

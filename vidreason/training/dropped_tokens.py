@@ -45,12 +45,14 @@ def drop_tokens(
             generator = random.Random(f"{seed}:{epoch}:{first + row}:{kind}")
             if generator.random() < probability:
                 tokens = (mask[row] & (kinds[row] == kind)).nonzero().flatten()
+                # A clip goes alone, an object with its tokens at all key frames.
                 groups = tokens if kind == CLIP_TOKEN else track_ids[row, tokens]
                 mask[row, tokens[_dropped(groups, generator)]] = False
     probability = drop.get("moments", 0.0)
     for row in range(len(mask) if probability else 0):
         generator = random.Random(f"{seed}:{epoch}:{first + row}:moments")
         if generator.random() < probability:
+            # By the end of each token's span: a clip counts where it has ended.
             mask[row] &= _stretch(visual["spans"][row, :, 1], mask[row], generator)
     return VisualBatch(**{**visual, "mask": mask})
 
@@ -69,6 +71,7 @@ def _stretch(ends: Tensor, mask: Tensor, generator: random.Random) -> Tensor:
         ``(V,)`` bool, True for the tokens whose spans end in the stretch.
     """
     moments = sorted(set(ends[mask].tolist()))
+    # never the last moment, if there are others
     last = int(generator.random() * max(len(moments) - 1, 1))
     first = 0 if generator.random() < 0.5 else int(generator.random() * (last + 1))
     return torch.isin(ends, torch.tensor(moments[first : last + 1], dtype=ends.dtype))
@@ -86,5 +89,6 @@ def _dropped(groups: Tensor, generator: random.Random) -> Tensor:
     """
     names = sorted(set(groups.tolist()))
     count = 1 + int(generator.random() * (len(names) - 1))
+    # A shuffle by random keys: random.shuffle may change between versions of Python.
     order = sorted(names, key=lambda _: generator.random())
     return torch.isin(groups, torch.tensor(order[: min(count, len(names) - 1)], dtype=torch.int64))

@@ -51,6 +51,7 @@ def build_optimizer(
             f"optimizer.learning_rate_factors names {', '.join(absent)}, but this stage trains "
             f"{', '.join(sorted(present))}; take it out, or thaw it by the freeze_schedule"
         )
+    # A group for each part, with and without weight decay; those without parameters are left out.
     groups: list[dict[str, Any]] = [
         {
             "params": [p for n, p in parameters if part_of(n) == part and (n in undecayed) == bare],
@@ -125,6 +126,7 @@ def learning_rate_ratio(step: int, total_steps: int, config: OptimizerConfig) ->
     warmup = num_warmup_steps(total_steps, config)
     if step < warmup:
         return (step + 1) / warmup
+    # From 0 after the warm-up to 1 at the end of the run.
     progress = (step - warmup) / max(total_steps - warmup, 1)
     cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     return config.final_learning_rate_ratio + (1 - config.final_learning_rate_ratio) * cosine
@@ -170,6 +172,7 @@ class Schedule:
         warmup = num_warmup_steps(self.planned_steps, self._config)
         if self.joined_at is None or not self.joined_at <= step < self.joined_at + warmup:
             return ratio
+        # Linear from the old ratio to the new schedule, in as many steps as a warm-up has.
         return self.joined_from + (ratio - self.joined_from) * (step - self.joined_at + 1) / warmup
 
     def join(self, step: int) -> tuple[int, float] | None:

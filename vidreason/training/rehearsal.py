@@ -100,6 +100,7 @@ class Rehearsal(TorchDispatchMode):
             if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
                 args = (args[0], self._without_masks(args[1]), *args[2:])
             outputs = func(*args, **(kwargs or {}))
+        # Views share a storage, which counts once.
         for output in tree_leaves(outputs):
             if isinstance(output, Tensor):
                 self._count(output.untyped_storage())
@@ -115,6 +116,7 @@ class Rehearsal(TorchDispatchMode):
         expanded: list[Tensor | None] = []
         for index in indices:
             if index is not None and index.dtype == torch.bool:
+                # an index tensor for each dimension of the mask
                 expanded += self._nonzero(index).unbind(1)
             else:
                 expanded.append(index)
@@ -130,6 +132,7 @@ class Rehearsal(TorchDispatchMode):
             del self._storages[key]
             self.live_bytes -= size
 
+        # The storage itself tells when it is freed.
         self._storages[key] = weakref.ref(storage, forget)
         self.live_bytes += size
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)

@@ -52,6 +52,7 @@ def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
     if value.shape != parameter.shape:
         return value  # a number about the parameter, such as AdamW's step
     on_device = value.to(parameter.device)
+    # src_data_rank=None: each rank cuts its own copy, and nothing is sent.
     return distribute_tensor(
         on_device, parameter.device_mesh, parameter.placements, src_data_rank=None
     )

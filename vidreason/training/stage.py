@@ -131,6 +131,7 @@ class StageModule(LightningModule):
         self._initial_frozen: dict[str, str] = {}
         if initial_checkpoint:
             names = trainable_names(reasoner, "alignment")
+            # Stage 1 trained the fusion core alone, so its checkpoint has nothing for the adapters.
             self._initial_frozen = load_trainable(reasoner, initial_checkpoint, names)
         self._random_state: dict[str, Any] | None = None
         self.trainable = trainable_names(reasoner, stage, thawed)
@@ -223,7 +224,7 @@ class StageModule(LightningModule):
     @override
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         loss_sum, count = self._loss(batch)
-        self._step_totals += torch.stack([loss_sum.detach(), count])
+        self._step_totals += torch.stack([loss_sum.detach(), count])  # (2,)
         # Where the batch is the whole step, its gradients need not be gone through once more.
         return loss_sum / count.clamp(min=1) if self._batch_is_step() else loss_sum
 
@@ -238,8 +239,11 @@ class StageModule(LightningModule):
         if isinstance(strategy, DeepSpeedStrategy) and not is_step(strategy):
             return
         loss, count, scale = self.step_loss()
+        # Taken: what follows belongs to the next step.
         self._step_loss = None
         self._step_totals = torch.zeros(2, device=self.device)
+        # DeepSpeed holds the gradients itself, where no hook reaches them: it divides them in its
+        # step.
         if isinstance(strategy, DeepSpeedStrategy):
             divide_gradients(strategy, 1 / float(scale))
         if not self._batch_is_step():
@@ -268,6 +272,8 @@ class StageModule(LightningModule):
         """
         if self._step_loss is None:
             loss_sum, count = self._reduce(self._step_totals)
+            # Lightning and DDP have divided the sums by these two; the target tokens are what they
+            # should have been divided by.
             divided_by = self.trainer.accumulate_grad_batches * self.trainer.world_size
             scale = torch.ones_like(count) if self._batch_is_step() else divided_by / count
             self._step_loss = loss_sum / count, count, scale
@@ -282,6 +288,7 @@ class StageModule(LightningModule):
         if self._step_norm is None:
             norms = list(gradient_norms(optimizer).values())
             _, _, scale = self.step_loss()
+            # Norms of unscaled gradients; a scale of all of them scales the norm.
             self._step_norm = scale * (torch.stack(norms).norm() if norms else 0)
         return self._step_norm
 
@@ -312,7 +319,7 @@ class StageModule(LightningModule):
 
     @override
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
-        self._validation_totals += torch.stack(self._loss(batch))
+        self._validation_totals += torch.stack(self._loss(batch))  # sum and count
 
     @override
     def on_validation_epoch_end(self) -> None:

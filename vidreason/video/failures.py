@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from vidreason.errors import ReportedError
 from vidreason.secrets import printable, without_url_credentials
@@ -28,8 +28,6 @@ FailureCause = Literal[
     "crashed",  # the process that decoded or perceived it crashed
 ]
 """Why a video cannot be read. The names are stable: reports count by them."""
-
-FAILURE_CAUSES: tuple[FailureCause, ...] = get_args(FailureCause)
 
 _MAX_LINE_CHARS = 1000
 
@@ -87,7 +85,7 @@ class UnreadableVideosError(ReportedError):
 class FailureLog:
     """Counts samples and unreadable videos, and writes each of the latter down once.
 
-    The file has one JSON object a line: ``id``, ``path``, ``cause`` (of ``FAILURE_CAUSES``),
+    The file has one JSON object a line: ``id``, ``path``, ``cause`` (a ``FailureCause``),
     ``detail`` (in words), ``time`` (UTC, ISO 8601). Ids that the file already holds are not written
     again, so a resumed run continues it. Several ranks may append to one file: each row is one
     write at the end of the file.

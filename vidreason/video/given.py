@@ -113,7 +113,7 @@ def _read_pictures(paths: Sequence[str | PathLike[str]]) -> NDArray[Any]:
 
 def _checked(frames: NDArray[Any]) -> NDArray[np.uint8]:
     if frames.ndim == 4 and frames.shape[-1] != 3 and frames.shape[1] == 3:
-        frames = frames.transpose(0, 2, 3, 1)
+        frames = frames.transpose(0, 2, 3, 1)  # (T, 3, H, W) -> (T, H, W, 3)
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
         raise ValueError(
             "video: expected at least one frame, (T, H, W, 3) or (T, 3, H, W), uint8; found shape "

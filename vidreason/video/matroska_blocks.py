@@ -97,6 +97,7 @@ def _block_table(data: Content) -> SampleTable:
     clusters, track, codec = _find_clusters(data)
     children = _children(data, clusters[:, 0], clusters[:, 1], _IN_CLUSTER)
     times = children.of(_TIME)
+    # Each cluster has one time.
     if not np.array_equal(times.parents, np.arange(len(clusters))):
         raise UnusualError
     simple, groups = children.of(_SIMPLE_BLOCK), children.of(_BLOCK_GROUP)
@@ -104,6 +105,7 @@ def _block_table(data: Content) -> SampleTable:
     grouped = in_groups.of(_BLOCK)
     if not np.array_equal(grouped.parents, np.arange(len(groups.ids))):
         raise UnusualError
+    # A block of a group is a key frame if it refers to no other; a simple block has a flag.
     has_reference = np.zeros(len(groups.ids), dtype=np.bool_)
     has_reference[in_groups.of(_REFERENCE).parents] = True
     starts = np.concatenate([simple.starts, grouped.starts])
@@ -111,15 +113,18 @@ def _block_table(data: Content) -> SampleTable:
     owners = np.concatenate([simple.parents, groups.parents[grouped.parents]])
     if (starts < times.starts[owners]).any() or (stops - starts < _HEADER_BYTES).any():
         raise UnusualError
+    # (blocks, 4): track number, two bytes of ticks, flags
     headers = data[starts[:, None] + np.arange(_HEADER_BYTES)]
     if (headers[:, 0] < 0x80).any():
         raise UnusualError  # a track number of several bytes
     is_key = headers[:, 3] & _KEY_FLAG > 0
     is_key[len(simple.ids) :] = ~has_reference
+    # Signed 16 bits, from the time of the cluster: (blocks, 2) bytes -> (blocks,)
     ticks = np.ascontiguousarray(headers[:, 1:3]).view(">i2")[:, 0].astype(np.int64)
     pts = _numbers(data, times.starts, times.stops - times.starts)[owners] + ticks
     sizes = stops - starts - _HEADER_BYTES
     blocks = np.flatnonzero(headers[:, 0] == 0x80 | track)
+    # Packets count in the order of the file; simple and grouped blocks mix there.
     blocks = blocks[np.argsort(starts[blocks])]
     is_laced = headers[blocks, 3] & _LACING_FLAGS > 0
     if len(blocks) == 0 or is_laced.any() or pts[blocks].min() < 0 or sizes[blocks].min() == 0:

@@ -109,6 +109,7 @@ def hash_frames(frames: Tensor) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # BT.601 luma
     pictures = frames.float()
     luma = (pictures * weights).sum(dim=1, keepdim=True)
+    # Brightness, blue and red without it: (n, 3, H, W)
     planes = torch.cat([luma, pictures[:, 2:] - luma, pictures[:, :1] - luma], dim=1)
     size = (_THUMBNAIL, _THUMBNAIL)
     small = torch.nn.functional.interpolate(planes, size, mode="area").numpy()
@@ -166,8 +167,9 @@ def _best_shift(one: VideoHash, other: VideoHash) -> float:
     needed = max(MIN_COMPARED_FRAMES, math.ceil(MIN_OVERLAP * shorter))
     if shorter < MIN_COMPARED_FRAMES:
         return 1.0
+    # (n, 1, 4) and (1, m, 4) words -> (n, m) differing bits
     bits = _num_different(one.frames[:, None], other.frames[None, :]).astype(np.float64)
-    counts = ~(one.is_flat[:, None] | other.is_flat[None, :])
+    counts = ~(one.is_flat[:, None] | other.is_flat[None, :])  # (n, m)
     # Pairs of frames at one shift lie on one diagonal.
     rows, columns = np.indices(bits.shape)
     shifts = (columns - rows + len(one.frames) - 1).ravel()

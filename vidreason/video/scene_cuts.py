@@ -145,6 +145,7 @@ def _features(pictures: Tensor) -> NDArray[np.float32]:
     red, green, blue = (pictures.float() / 255).unbind(dim=1)  # (n, H, W) each
     luma = 0.299 * red + 0.587 * green + 0.114 * blue  # BT.601
     chroma = [(plane - luma + 1) / 2 for plane in (blue, red)]
+    # (n, 1, H, W) -> (n, 8 * 12)
     tiles = torch.nn.functional.interpolate(luma[:, None], _TILES, mode="area").flatten(1)
     tiles = tiles - tiles.mean(dim=1, keepdim=True)
     tiles = tiles / tiles.std(dim=1, keepdim=True).clamp(min=_LEAST_CONTRAST)
@@ -160,6 +161,7 @@ def _histogram(plane: Tensor, num_bins: int) -> Tensor:
     """
     positions = plane.flatten(1) * (num_bins - 1)  # (n, pixels)
     centres = torch.arange(num_bins, dtype=positions.dtype)
+    # (n, pixels, bins) -> (n, bins)
     return (1 - (positions[:, :, None] - centres).abs()).clamp(min=0).mean(dim=1)
 
 

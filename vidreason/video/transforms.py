@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of R, G, B in [0, 1]
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)  # the same
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of R, G, B in [0, 1]
+CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)  # the same
 
 Interpolation = Literal["bilinear", "antialiased-bilinear", "antialiased-bicubic"]
 

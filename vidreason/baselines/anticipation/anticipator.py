@@ -130,7 +130,7 @@ class Anticipator:
 
     def _rows(self, observed: Sequence[Segment]) -> Tensor:
         """The smoothed rows ``(R, L)`` on the CPU."""
-        matrix = label_matrix(observed, self.index, self.config.num_rows)
+        matrix = label_matrix(observed, self.index, self.config.num_rows)  # (R, L)
         rows: Tensor = self.network(matrix[None].to(self._device))[0]
         return smooth_rows(rows.cpu(), self.config.sigma)
 
@@ -157,6 +157,8 @@ class Anticipator:
             shares[:, self.index[observed[-1].label]] = 0
         # A floor, so that every label has a likelihood; equal where the rows name no other label.
         means = shares.mean(0) + 1e-6
+        # Frames until each label is first the likeliest: rows are equal parts of the horizon.
+        # Reversed, so that the first row of a label overwrites later ones.
         until = {
             label: horizon * row / len(rows)
             for row, label in reversed(list(enumerate(shares.argmax(1).tolist())))

@@ -89,5 +89,6 @@ def smooth_rows(rows: Tensor, sigma: float) -> Tensor:
     num_rows = len(rows)
     indices = (torch.arange(num_rows)[:, None] + offsets.long()) % (2 * num_rows)
     indices = torch.minimum(indices, 2 * num_rows - 1 - indices)
+    # (R, 2 * radius + 1, L) * (2 * radius + 1, 1), summed over the window -> (R, L)
     smoothed = (rows.double()[indices.to(rows.device)] * weights.to(rows.device)[:, None]).sum(1)
     return smoothed.to(rows.dtype)

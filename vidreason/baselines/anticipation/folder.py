@@ -1,6 +1,5 @@
 """Folders of trained networks: ``config.json`` with sizes and labels, ``model.safetensors``."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from vidreason.atomic_file import atomic_file, write_atomically
+from vidreason.atomic_file import atomic_file, write_json_atomically
 from vidreason.baselines.anticipation.anticipator import Anticipator, build_network
 from vidreason.baselines.anticipation.config import AnticipationConfig, RecogniserConfig, settings
 from vidreason.config import config_from_values
@@ -56,7 +55,7 @@ def save_network(folder: Path, description: NetworkFolder, network: nn.Module) -
         "encoder_sha256": description.encoder_sha256,
         "weights_sha256": hash_file(str(folder / WEIGHTS_FILE)),
     }
-    write_atomically(folder / NETWORK_FILE, json.dumps(values, indent=1) + "\n")
+    write_json_atomically(folder / NETWORK_FILE, values)
 
 
 def read_description(folder: str | Path, schema: type[T]) -> NetworkFolder:

@@ -20,6 +20,8 @@ def load_variables(layers: Sequence[nn.Linear | nn.Conv2d], variables: Sequence[
     for number, layer in enumerate(layers):
         kernel, bias = variables[2 * number : 2 * number + 2]
         is_linear = isinstance(layer, nn.Linear)
+        # TensorFlow has the outputs last: (in, out) -> (out, in), and
+        # (h, w, in, out) -> (out, in, h, w).
         weight = kernel.T if is_linear and kernel.dim() == 2 else kernel
         if not is_linear and kernel.dim() == 4:
             weight = kernel.permute(3, 2, 0, 1)

@@ -28,7 +28,7 @@ from vidreason.perception.models import build_video_encoder, video_encoder_sizes
 from vidreason.perception.video_encoder import VideoEncoder
 from vidreason.perception.weights import hash_file, hash_weights
 
-_MAX_LABEL_BYTES = 2**26
+_MAX_LABEL_BYTES = 2**26  # 64 MiB
 
 
 class Recogniser(Protocol):
@@ -132,6 +132,7 @@ class VideoRecogniser:
             return ()
         patches = encoded_patches(self._encoder, frames, self._num_frames)
         indices = self._head(patches[None].float())[0].argmax(1).tolist()
+        # Length of the part that each frame stands for, in frames of the segments' rate.
         part = seconds_covered(frames) * FRAMES_PER_SECOND / len(indices)
         runs = segments_of(self._labels[index] for index in indices)
         return tuple(run._replace(length=run.length * part) for run in runs)
@@ -173,6 +174,7 @@ class AnnotatedSegments:
                 f"{path}: expected a label for each frame from number {first}, found "
                 f"{len(labels)}, of which {labels.count('')} are empty"
             )
+        # Labels are of the video's frames, lengths of segments in frames of a rate of their own.
         frame = FRAMES_PER_SECOND / frames.rate
         return tuple(run._replace(length=run.length * frame) for run in segments_of(labels))
 

@@ -39,6 +39,7 @@ class ResetBeforeGRUCell(nn.Module):
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
         """From ``(B, inputs)`` and the state ``(B, H)`` to the next state."""
+        # (B, H) each
         reset, update = torch.sigmoid(self.gates(torch.cat([inputs, state], 1))).chunk(2, dim=1)
         candidate = torch.tanh(self.candidate(torch.cat([inputs, reset * state], 1)))
         return update * state + (1 - update) * candidate
@@ -85,6 +86,7 @@ class AnticipationRNN(nn.Module):
         """
         inputs = torch.relu(self.fc_in(slots))  # (B, S, head)
         states = [inputs.new_zeros(len(slots), self.width) for _ in self.cells]
+        # Each cell gets the output of the one below at the same slot.
         for slot in range(inputs.shape[1]):
             below = inputs[:, slot]
             for number, cell in enumerate(self.cells):
@@ -163,9 +165,10 @@ class RollOut:
         labels, lengths = list(labels), [float(length) for length in lengths]
         predicted = 0.0
         while predicted < horizon:
-            slots = self.inputs(labels, lengths, reference, num_labels)
+            slots = self.inputs(labels, lengths, reference, num_labels)  # (S, L + 1)
             logits, scaled = network(slots[None])
             length, remaining = (value * reference for value in scaled[0].double().tolist())
+            # First the rest of the segment that goes on, then the next one.
             if int(remaining) > 0:
                 lengths[-1] += remaining
                 predicted += int(remaining)

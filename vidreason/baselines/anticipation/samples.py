@@ -76,6 +76,7 @@ def rnn_samples(
         raise ValueError(
             "no recording has two segments or more: there is nothing to anticipate in them"
         )
+    # (n, S, L + 1), (n,), (n, 2)
     return RnnSamples(torch.stack(slots), torch.tensor(labels), torch.tensor(lengths))
 
 
@@ -89,6 +90,7 @@ def _cuts(
     """
     segments = recording.segments
     for cut in range(num_cuts):
+        # Cut k of n takes the share (k + 0.5) / n of each segment.
         cut_lengths = [int(part.length * (cut + 0.5) / num_cuts) for part in segments[:-1]]
         for number, length in enumerate(cut_lengths):
             observed = [*segments[:number], Segment(segments[number].label, length)]
@@ -101,6 +103,7 @@ def _cuts(
             if sum(part.length for part in observed) > 0:
                 yield observed, segments[number + 1], (following, rest)
     if recording.observed is not None:
+        # Also at the end of what is observed: what comes next there is the one thing that is known.
         before, after = cut_at(segments, recording.observed)
         if before and after:
             rest = after[0].length if after[0].label == before[-1].label else 0.0
@@ -138,6 +141,7 @@ def _futures(
         before, after = cut_at(recording.segments, recording.observed)
         if before and after:
             horizon = cnn_horizon(recording.observed, None, config)
+            # The last segment has no known end: it is made to fill the horizon.
             longer = (*after[:-1], after[-1]._replace(length=after[-1].length + horizon))
             yield before, cut_at(longer, horizon)[0]
         return

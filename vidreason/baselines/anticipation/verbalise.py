@@ -8,7 +8,7 @@ from vidreason.reasoning.futures import Future, merge_candidates
 from vidreason.reasoning.predictions import MAX_PREDICTIONS, Prediction, format_predictions
 from vidreason.reasoning.reasoner_config import FuturesConfig
 
-_CONFIDENCE_DIGITS = 3
+_CONFIDENCE_DIGITS = 3  # after the point
 
 
 def label_text(label: str) -> str:

@@ -8,8 +8,6 @@ and the moving average of the parameters (``unet.all_modules.N...``), which is w
 sample from and what is read here. ``config.yml`` lies beside it.
 """
 
-import json
-import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -17,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from vidreason.atomic_file import unique_path, write_atomically
+from vidreason.atomic_file import atomic_file, write_json_atomically
 from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.diffusion import VideoDiffusion
 from vidreason.config import config_from_values
@@ -33,7 +31,7 @@ from vidreason.perception.weights import check_keys, hash_file, load_weights
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 FORMAT = "vidreason-mcvd-1"
-_MAX_CONFIG_BYTES = 2**20
+_MAX_CONFIG_BYTES = 2**20  # 1 MiB
 
 _FIELDS: dict[str, dict[str, str]] = {
     "data": {
@@ -132,15 +130,11 @@ def save_folder(
     broken = [key for key, value in state.items() if not bool(value.isfinite().all())]
     if broken:
         raise ValueError(f"{broken[0]} holds numbers that are not finite: training has diverged")
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = unique_path(folder, ".safetensors.partial")
-    try:
-        save_file(state, partial, metadata={"format": "pt"})
-        # Without its configuration the folder is incomplete, never of two halves.
-        (folder / CONFIG_FILE).unlink(missing_ok=True)
-        shutil.move(partial, folder / WEIGHTS_FILE)
-    finally:
-        partial.unlink(missing_ok=True)
+    weights = save(state, metadata={"format": "pt"})
+    # Without its configuration the folder is incomplete, never of two halves.
+    (folder / CONFIG_FILE).unlink(missing_ok=True)
+    with atomic_file(folder / WEIGHTS_FILE) as file:
+        file.write(weights)
     content = ModelFolder(
         format=FORMAT,
         name=name,
@@ -149,7 +143,7 @@ def save_folder(
         trained_on=list(trained_on),
         model=model.config,
     )
-    write_atomically(folder / CONFIG_FILE, json.dumps(asdict(content), indent=1) + "\n")
+    write_json_atomically(folder / CONFIG_FILE, asdict(content))
 
 
 def read_folder(folder: Path) -> ModelFolder:
@@ -266,6 +260,7 @@ def read_official_config(path: str | Path) -> DiffusionConfig:
     if not isinstance(sections, dict):
         raise ValueError(f"{str(path)!r} has no sections; give the config.yml of the model's run")
     values: dict[str, Any] = {}
+    # Options that are no fields of ours must have the value that all released models have.
     for section in _FIELDS:
         options = sections.get(section, {})
         if not isinstance(options, dict):

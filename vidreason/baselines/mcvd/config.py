@@ -109,6 +109,7 @@ class DiffusionConfig:
                 f"multipliers is {self.multipliers}; it must hold numbers of at least 1"
             )
             return problems
+        # The side is halved once between two multipliers.
         divisor = 2 ** (len(self.multipliers) - 1)
         if self.image_size % divisor:
             problems.append(

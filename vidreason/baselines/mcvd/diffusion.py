@@ -64,7 +64,8 @@ class VideoDiffusion(nn.Module):
             0, self.config.num_steps, (len(frames),), generator=generator, device=device
         ).to(frames.device)
         noise = torch.randn(frames.shape, generator=generator, device=device).to(frames.device)
-        alphas = self.alphas[levels][:, None, None, None]
+        alphas = self.alphas[levels][:, None, None, None]  # (B, 1, 1, 1)
+        # Variances of frames and noise add up to 1 at each level.
         noisy = alphas.sqrt() * frames + (1 - alphas).sqrt() * noise
         difference: Tensor = self(noisy, levels, condition) - noise
         return difference.square().mean()
@@ -104,6 +105,7 @@ class VideoDiffusion(nn.Module):
             )
         levels = torch.arange(0, self.config.num_steps, self.config.num_steps // steps)
         alphas = self.alphas[levels.to(self.alphas.device)]
+        # Levels run from the noisiest on; after the last one nothing is left of the noise.
         next_alphas = torch.cat([alphas[1:], alphas.new_ones(1)])
         # The two ways differ by rounding, which a thousand steps multiply.
         all_levels = steps == self.config.num_steps
@@ -128,6 +130,7 @@ class VideoDiffusion(nn.Module):
                     frames = frames + variance.sqrt() * _noise(frames, generators)
             else:
                 frames = next_alpha.sqrt() * clean + (1 - next_alpha).sqrt() * noise
+        # Once more, for noise of the last level that is still seen.
         if self.config.denoise:
             noise = self(frames, self._labels(len(levels) - 1, frames), condition)
             frames = frames - (1 - alphas[-1]).sqrt() * noise
@@ -168,7 +171,7 @@ class VideoDiffusion(nn.Module):
             raise ValueError("num_past_frames is 0: this model does not predict from the past")
         if num_frames < 1:
             raise ValueError(f"num_frames is {num_frames}; it must be at least 1")
-        known = past * 2 - 1
+        known = past * 2 - 1  # the network's range, -1..1
         predicted: list[Tensor] = []
         while config.num_frames * len(predicted) < num_frames:
             condition = self.condition(known, None)
@@ -180,7 +183,9 @@ class VideoDiffusion(nn.Module):
             # (B, num_frames * channels, S, S) -> (B, num_frames, channels, S, S)
             block = block.view(len(past), config.num_frames, config.channels, side, side)
             predicted.append(block)
+            # What was predicted is the past of the next block.
             known = torch.cat([known, block], dim=1)[:, -config.num_past_frames :]
+        # (B, blocks * num_frames, ...) -> (B, num_frames, ...), and back to 0..1
         return ((torch.cat(predicted, dim=1)[:, :num_frames] + 1) / 2).clamp(0, 1)
 
     def condition(self, past: Tensor | None, future: Tensor | None) -> Tensor:
@@ -218,4 +223,5 @@ def _noise(like: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor
         torch.randn(sample.shape, generator=generator, device=generator.device)
         for sample, generator in zip(like, generators, strict=True)
     ]
+    # Drawn on the generators' device, moved to that of the frames.
     return torch.stack(samples).to(like)

@@ -33,7 +33,8 @@ def embed_noise_levels(levels: Tensor, width: int) -> Tensor:
     # In this order of rounding: sines of numbers up to 1000 show it.
     decay = -math.log(_MAX_PERIOD) / (half - 1)
     rates = torch.exp(torch.arange(half, dtype=torch.float32, device=levels.device) * decay)
-    angles = levels.float()[:, None] * rates
+    angles = levels.float()[:, None] * rates  # (B, 1) * (half,)
+    # (B, 2 half), and a zero where the width is odd
     return functional.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))
 
 
@@ -57,12 +58,14 @@ def downsample(frames: Tensor) -> Tensor:
 def _filter(frames: Tensor, gain: float) -> Tensor:
     """The two-dimensional filter for each channel, ``(C, 1, 4, 4)``, which sums to ``gain``."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=frames.dtype, device=frames.device)
+    # The taps sum to 8 along each axis; upsampling needs twice that, for the zeros between pixels.
     kernel = torch.outer(taps, taps) * (gain / 64)
     return kernel.expand(frames.shape[1], 1, 4, 4)
 
 
 def group_norm(channels: int, *, eps: float, affine: bool) -> nn.GroupNorm:
     """Return a norm over groups of at least 4 channels, at most 32 groups of equal size."""
+    # The most groups that divide the channels evenly.
     groups = min(channels // 4, 32)
     while channels % groups:
         groups -= 1
@@ -106,10 +109,11 @@ class SpatialNorm(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Norm ``(B, C, H, W)`` under frames ``(B, frames * channels, side, side)``."""
+        # The frames at the side of the features: (B, frames * channels, H, W)
         shown = functional.interpolate(condition, size=features.shape[-2:], mode="nearest")
         hidden = functional.silu(self.mlp_shared(shown))
         scale, shift = self.mlp_gamma(hidden), self.mlp_beta(hidden)
-        scaled: Tensor = self.norm(features) * (1 + scale) + shift
+        scaled: Tensor = self.norm(features) * (1 + scale) + shift  # (B, C, H, W) each
         return scaled
 
 
@@ -178,6 +182,7 @@ class ResidualBlock(nn.Module):
         self.Conv_0 = initialised_convolution(inputs, outputs)
         self.actnorm1 = NormAndActivation(outputs, level_width, condition_channels, hidden)
         self.Dropout_0 = nn.Dropout(dropout)
+        # A scale of 0: at first a block passes its shortcut on, nearly alone.
         self.Conv_1 = initialised_convolution(outputs, outputs, scale=0.0)
         self.has_convolved_shortcut = inputs != outputs or resampling != "none"
         if self.has_convolved_shortcut:
@@ -191,6 +196,7 @@ class ResidualBlock(nn.Module):
         hidden = self.Conv_1(self.Dropout_0(hidden))
         if self.has_convolved_shortcut:
             shortcut = self.Conv_2(shortcut)
+        # Two signals of equal variance: their sum is brought back to it.
         total: Tensor = (shortcut + hidden) / math.sqrt(2)
         return total
 
@@ -214,6 +220,7 @@ class PixelLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(B, C, H, W)``."""
+        # A convolution of side 1: (inputs, outputs) -> (outputs, inputs, 1, 1)
         return functional.conv2d(features, self.W.t()[:, :, None, None], self.b)
 
 

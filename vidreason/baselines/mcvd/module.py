@@ -104,6 +104,7 @@ class MCVDModule(EpochLossModule):
             for average, value in zip(
                 self.average.parameters(), self.model.parameters(), strict=True
             ):
+                # average = decay * average + (1 - decay) * value
                 average.lerp_(value, 1 - self.average_decay)
 
     def _loss(
@@ -119,6 +120,8 @@ class MCVDModule(EpochLossModule):
         counts = [config.num_past_frames, config.num_frames, config.num_future_frames]
         past, current, future = torch.split(frames, counts, dim=1)
         if mask:
+            # Past and future are masked each by itself, so that one model learns to predict, to
+            # fill in and to draw from nothing.
             past = _masked(past, config.mask_past)
             future = _masked(future, config.mask_future)
         # (B, frames, channels, S, S) -> (B, frames * channels, S, S)
@@ -128,4 +131,4 @@ class MCVDModule(EpochLossModule):
 def _masked(frames: Tensor, probability: float) -> Tensor:
     """Set all frames of some samples to zero."""
     kept = torch.rand(len(frames), device=frames.device) >= probability
-    return frames * kept[:, None, None, None, None]
+    return frames * kept[:, None, None, None, None]  # (B, 1, 1, 1, 1)

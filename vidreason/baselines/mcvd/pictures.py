@@ -52,6 +52,7 @@ def to_model_range(frames: Tensor, config: DiffusionConfig) -> Tensor:
     """Turn ``(..., 3, S, S)`` uint8 RGB into the model's channels, floats from -1 to 1."""
     values = frames.float() / 127.5 - 1
     if config.channels == 1:
+        # (3, 1, 1): a weighted sum over the colours, (..., 1, S, S)
         weights = torch.tensor(_GREY, device=values.device)[:, None, None]
         values = (values * weights).sum(dim=-3, keepdim=True)
     return values
@@ -60,4 +61,5 @@ def to_model_range(frames: Tensor, config: DiffusionConfig) -> Tensor:
 def to_rgb(frames: Tensor) -> Tensor:
     """Turn ``(..., channels, S, S)`` floats from 0 to 1 into ``(..., 3, S, S)`` uint8 RGB."""
     values = (frames * 255).round().clamp(0, 255).to(torch.uint8)
+    # A grey picture has the same value in all three colours, without a copy.
     return values.expand(*values.shape[:-3], 3, *values.shape[-2:])

@@ -30,6 +30,9 @@ PREDICTION_TYPES = ("predictive",)
 """Types of multiple-choice questions about what happens after the video's end: CLEVRER's."""
 
 _SOURCE = "voletiv/mcvd-pytorch@451da2e"
+_SEED = 0
+"""Seed of the predictions. The noise of a video follows from it and the video's id alone, so that
+questions around it change nothing."""
 
 
 class CaptionerOnObserved(System):
@@ -185,22 +188,17 @@ class Mcvd(CaptionerOnObserved):
         model: The MCVD model.
         captioner: What is asked.
         device: The model's.
-        seed: Of the predictions. The noise of a video follows from it and the video's id alone, so
-            questions around it change nothing.
 
     Raises:
         ValueError: As :class:`CaptionerOnObserved`; or the model predicts from no past frames.
     """
 
-    def __init__(
-        self, model: VideoDiffusion, captioner: Captioner, device: torch.device, seed: int = 0
-    ) -> None:
+    def __init__(self, model: VideoDiffusion, captioner: Captioner, device: torch.device) -> None:
         super().__init__(model.config, captioner)
         if not model.config.num_past_frames:
             raise ValueError("weights.model: this MCVD model does not predict from past frames")
         self._model = model
         self._device = device
-        self._seed = seed
 
     @classmethod
     def load_with_captioner(
@@ -245,7 +243,7 @@ class Mcvd(CaptionerOnObserved):
         return {
             **super().answering(config),
             **{"sampler": model.sampler, "sampling_steps": model.sampling_steps},
-            **{"num_predicted": model.num_predicted, "seed": 0},
+            **{"num_predicted": model.num_predicted, "seed": _SEED},
         }
 
     def _changed(self, video: Frames, example: Example) -> Frames:
@@ -253,7 +251,7 @@ class Mcvd(CaptionerOnObserved):
         # (K, 3, S, S) -> (1, K, channels, S, S) from 0 to 1
         known = (to_model_range(past, self._config) + 1) / 2
         identity = (example.corpus, example.video_id, example.start_seconds, example.end_seconds)
-        key = "/".join(map(str, (self._seed, *identity)))
+        key = "/".join(map(str, (_SEED, *identity)))
         generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
         predicted = self._model.predict(
             known[None].to(self._device), self._config.num_predicted, generators=[generator]

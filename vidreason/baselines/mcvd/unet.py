@@ -31,6 +31,7 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
+        # Frames that the network is shown, and frames that it takes the noise from, as channels.
         shown = config.num_condition_frames * config.channels
         denoised = config.num_frames * config.channels
         norm = partial(
@@ -100,6 +101,7 @@ class UNet(nn.Module):
         embedding = next(layers)(embedding)
         level = next(layers)(functional.silu(embedding))
         # Down.
+        # The shown frames enter beside the others, or by the norms alone.
         inputs = frames if self.config.spatial_norm else torch.cat([frames, condition], dim=1)
         features = next(layers)(inputs)
         skips = [features]

@@ -168,10 +168,11 @@ class SevilaModel(nn.Module):
         text = self._embed(ids).expand(count, -1, -1)
         embeddings = torch.cat([words, visual.to(words.dtype), text], dim=1)
         mask = torch.ones(embeddings.shape[:2], dtype=torch.int64, device=ids.device)
+        # All is seen but the padding of the text.
         mask[:, -len(ids) :] = (ids != self.t5.config.pad_token_id).long()
         start = ids.new_full((count, 1), self.t5.config.decoder_start_token_id)
         output = self.t5(inputs_embeds=embeddings, attention_mask=mask, decoder_input_ids=start)
-        logits: Tensor = output.logits[:, 0, tokens.yes].float()
+        logits: Tensor = output.logits[:, 0, tokens.yes].float()  # (T, 1, words) -> (T,)
         return logits
 
     def answerer_input(
@@ -192,8 +193,8 @@ class SevilaModel(nn.Module):
         # "Frame 1: " and so on, padded to one length: (K, M)
         rows = [torch.tensor(row, device=ids.device) for row in tokens.key_frames]
         before = pad_sequence(rows, batch_first=True, padding_value=padding)[: len(patches)]
-        words = self._embed(before)
-        frames = torch.cat([words, visual.to(words.dtype)], dim=1)
+        words = self._embed(before)  # (K, M, W)
+        frames = torch.cat([words, visual.to(words.dtype)], dim=1)  # (K, M + Q, W)
         frames_mask = torch.cat([(before != padding).long(), before.new_ones(visual.shape[:2])], 1)
         # One frame after the other, then the text: (K, M + Q, W) -> (K * (M + Q) + L, W)
         embeddings = torch.cat([frames.flatten(0, 1), text])
@@ -208,6 +209,8 @@ class SevilaModel(nn.Module):
         """
         encoded = self.t5.encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
         answer = mask.new_full((len(mask), 1), self.t5.config.decoder_start_token_id)
+        # The first token of an answer is what T5 likes best, such as "Option"; the second is the
+        # letter.
         first = self._decode(encoded, mask, answer).argmax(-1)
         return self._decode(encoded, mask, torch.cat([answer, first[:, None]], dim=1))
 
@@ -233,7 +236,7 @@ def best_frames(yes_logits: Tensor, count: int) -> list[int]:
 
 def pad_inputs(inputs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Join inputs of T5 to a batch, padded on the right: ``(B, N, W)`` and ``(B, N)``."""
-    embeddings = pad_sequence([row for row, _ in inputs], batch_first=True)
+    embeddings = pad_sequence([row for row, _ in inputs], batch_first=True)  # (B, N, W)
     return embeddings, pad_sequence([mask for _, mask in inputs], batch_first=True)
 
 

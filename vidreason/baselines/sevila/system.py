@@ -4,7 +4,6 @@ Shapes: T frames, P patches of a frame, E width of the vision tower, S image sid
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +14,7 @@ from vidreason.baselines.blip2_files import blip2_folder, blip2_hash
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frame_squares import clip_squares
 from vidreason.baselines.frames import FrameRule, Frames, middle_frames
-from vidreason.baselines.part_files import check_parts, is_converted, part_revision
+from vidreason.baselines.part_files import check_parts, checkpoint_fidelity, part_revision
 from vidreason.baselines.sevila.model import (
     NUM_KEY_FRAMES,
     SevilaModel,
@@ -154,8 +153,6 @@ class Sevila(System):
     @classmethod
     def facts(cls, config: BaselineConfig) -> Facts:
         """Return the facts about the released model; a checkpoint of ours counts as re-trained."""
-        checkpoint = config.weights.get("checkpoint", "")
-        ours = checkpoint.endswith(".safetensors") and Path(checkpoint).is_file()
         deviations = [
             "frames are scaled after their conversion to RGB, not with it: values differ by 1 of "
             "255 on average, more at edges of colour",
@@ -168,7 +165,7 @@ class Sevila(System):
         if config.num_frames is not None:
             deviations.append(f"{config.num_frames} frames; officially {NUM_FRAMES}")
         return Facts(
-            fidelity="re-trained" if ours and not is_converted(checkpoint) else "official-weights",
+            fidelity=checkpoint_fidelity(config),
             source=SOURCE,
             deviations=tuple(deviations),
             trained_on=("BLIP-2's image-text pairs", "QVHighlights (localizer)"),

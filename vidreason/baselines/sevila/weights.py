@@ -62,6 +62,7 @@ def load_model(
             f"{blip2.text.model_type!r}; SeViLA needs one with a T5, such as "
             "Salesforce/blip2-flan-t5-xl"
         )
+    # T5 1.0 scales what it decodes, and has plain layers; Flan-T5 is of the form 1.1.
     scaled = getattr(blip2.text, "scale_decoder_outputs", blip2.text.tie_word_embeddings)
     if scaled or not blip2.text.is_gated_act:
         raise ValueError(

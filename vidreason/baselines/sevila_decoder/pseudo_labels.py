@@ -11,10 +11,10 @@ import torch
 from vidreason.baselines.sevila_decoder.key_frames import key_frames
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.controls import ChangedSource, Span
+from vidreason.evaluation.controls import ChangedSource
 from vidreason.evaluation.predictions.rows import unanswered
 from vidreason.evaluation.reasoner_answerer import ReasonerAnswerer
-from vidreason.example import Example
+from vidreason.example import Example, MediaSpan
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource, VisualTokens
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
@@ -38,7 +38,7 @@ def pseudo_labels(
     answerer: VideoReasoner,
     source: TokenSource,
     examples: Sequence[Example],
-    num_frames: Mapping[Span, int],
+    num_frames: Mapping[MediaSpan, int],
     config: EvaluationConfig,
     decoding: DecodingConfig,
 ) -> dict[str, list[bool]]:
@@ -57,17 +57,12 @@ def pseudo_labels(
     """
     labels: dict[str, list[bool]] = {example.id: [] for example in examples}
     for rank in range(max(num_frames.values(), default=0)):
-        with_frame = [one for one in examples if num_frames[span_of(one)] > rank]
+        with_frame = [one for one in examples if num_frames[one.media_span] > rank]
         frame = ChangedSource(source, partial(single_frame, rank=rank), seed=0)
         system = ReasonerAnswerer(partial(_both, answerer, frame), decoding, config.max_text_tokens)
         for row in evaluate_examples(system, with_frame, config):
             labels[row.id].append(bool(row.correct))
     return labels
-
-
-def span_of(example: Example) -> Span:
-    """Return the span that a question is about."""
-    return example.media, example.start_seconds, example.end_seconds
 
 
 def _both(answerer: VideoReasoner, source: TokenSource) -> tuple[VideoReasoner, TokenSource]:

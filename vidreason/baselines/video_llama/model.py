@@ -130,7 +130,7 @@ def embed_prompt(words: nn.Module, ids: list[int], slot: int, tokens: Tensor | N
         ``(len(ids) + V, W)``, in the words' dtype.
     """
     weight = next(words.parameters())
-    embedded: Tensor = words(torch.tensor(ids, device=weight.device))
+    embedded: Tensor = words(torch.tensor(ids, device=weight.device))  # (len(ids), W)
     if tokens is None:
         return embedded
     return torch.cat([embedded[:slot], tokens.to(embedded), embedded[slot:]])

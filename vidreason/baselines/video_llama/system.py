@@ -5,7 +5,6 @@ Shapes: V tokens of a video, W width of the language model.
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -16,7 +15,7 @@ from vidreason.baselines.blip2_files import blip2_folder, blip2_hash
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frame_squares import clip_squares
 from vidreason.baselines.frames import FrameRule, Frames, middle_frames
-from vidreason.baselines.part_files import check_parts, is_converted, part_revision
+from vidreason.baselines.part_files import check_parts, checkpoint_fidelity, part_revision
 from vidreason.baselines.spliced_prompts import SplicedPrompt, SplicedPromptSystem
 from vidreason.baselines.system import Facts
 from vidreason.baselines.video_llama.model import VideoLlamaVision, embed_prompt
@@ -124,8 +123,6 @@ class VideoLlama(SplicedPromptSystem):
     @classmethod
     def facts(cls, config: BaselineConfig) -> Facts:
         """Return the facts about the released model; a checkpoint of ours counts as re-trained."""
-        checkpoint = config.weights.get("checkpoint", "")
-        ours = checkpoint.endswith(".safetensors") and Path(checkpoint).is_file()
         deviations = [
             "vision-language branch alone, without sound",
             "frames are scaled after their conversion to RGB, not with it: values differ by 1 of "
@@ -141,7 +138,7 @@ class VideoLlama(SplicedPromptSystem):
         if config.num_frames is not None:
             deviations.append(f"{config.num_frames} frames; officially {NUM_FRAMES}")
         return Facts(
-            fidelity="re-trained" if ours and not is_converted(checkpoint) else "official-weights",
+            fidelity=checkpoint_fidelity(config),
             source=SOURCE,
             deviations=tuple(deviations),
             trained_on=(

@@ -72,6 +72,7 @@ def load_vision(
         check_layers(blip2.vision.num_hidden_layers, rest, f"{where} vision_config layers")
         check_layers(blip2.queries.num_hidden_layers, rest, f"{where} qformer_config layers")
         positions = "video_frame_position_embedding.weight"
+        # The sizes that no config.json says are those of the stored tensors.
         with without_memory(blip2.path):
             model = VideoLlamaVision(
                 blip2.vision,

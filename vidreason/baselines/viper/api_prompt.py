@@ -14,7 +14,7 @@ QUESTION_MARK = "INSERT_QUERY_HERE"
 OPTIONS_MARK = "EXTRA_CONTEXT_HERE"
 PARAMETERS_MARK = "INSERT_TYPE_HERE"
 _MARK = re.compile(f"{QUESTION_MARK}|{OPTIONS_MARK}|{PARAMETERS_MARK}")
-_MAX_BYTES = 2**18
+_MAX_BYTES = 2**18  # 256 KiB
 
 API_PROMPT = '''\
 You answer questions about videos by writing one Python function. It calls vision models through

@@ -10,9 +10,9 @@ MAX_TEXT = 2000
 """Characters of the longest text that a program may hand over."""
 MAX_ITEMS = 100
 """Items of the longest list."""
-_SHOWN_TEXT = 200
-_SHOWN_ITEMS = 8
-_SHOWN_DEPTH = 2
+_SHOWN_TEXT = 200  # characters
+_SHOWN_ITEMS = 8  # of a collection
+_SHOWN_DEPTH = 2  # collections inside each other
 _MAX_BITS = 64  # of an int that is written out: longer ones fill a message with digits
 
 

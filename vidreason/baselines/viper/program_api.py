@@ -32,7 +32,7 @@ DESCRIBE = "What is in the picture?"
 _MARGIN_SHARE = 1 / 64
 """Margin around an object that models see with it, as a share of the frame's longer side: ViperGPT
 has 10 pixels, which is this for the 640 pixels of its videos."""
-_MAX_OPTIONS = 26
+_MAX_OPTIONS = 26  # one a letter
 _NUMBER = re.compile(r"[-+]?\d[\d,]{0,20}(?:\.\d{1,20})?")
 _NUMBER_WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),

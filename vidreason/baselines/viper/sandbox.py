@@ -26,8 +26,8 @@ MAX_SOURCE = 20_000
 """Characters of the longest program that is run."""
 
 _MAX_REASON = 300  # characters of a failure's reason
-_MAX_INTEGER_BITS = 64
-_MAX_NAME = 60
+_MAX_INTEGER_BITS = 64  # of a result
+_MAX_NAME = 60  # characters
 _MAX_ARGUMENTS = 8  # of each call, written down
 _CLOCK = datetime(2024, 7, 26)  # every program sees this time: runs are alike
 
@@ -207,6 +207,7 @@ class _Run:
                     print_callback=monty.CollectString(max_bytes=limits.printed_bytes),
                 )
                 number = 0
+                # The program runs until it asks the host for something, or ends.
                 while not isinstance(step, monty.MontyComplete):
                     number += 1
                     if number > limits.calls:
@@ -241,6 +242,8 @@ class _Run:
             kind = NameError if step.object_id is None else AttributeError
             return {"exception": kind(f"{name!r} is not there")}
         try:
+            # Wrong arguments are the program's mistake, which it may catch; a TypeError inside is
+            # ours.
             inspect.signature(function).bind(*step.args, **step.kwargs)
         except TypeError as error:
             self._note(name, step, f"error: {error}")

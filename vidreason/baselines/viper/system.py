@@ -199,6 +199,7 @@ class Viper(System):
         if self._runs_programs:
             run = self._run(program, frames, question, options)
             record["calls"] = [[name, list(given), result] for name, given, result in run.calls]
+            # A program that fails is recorded; the question is then answered without one.
             if run.result is None:
                 record["failure"] = (run.failure or Failure("result", "none"))._asdict()
                 output = record["fallback"] = self._fallback(frames, question, options)

@@ -106,6 +106,7 @@ class FutureLatents(nn.Module):
         future = torch.arange(num_tubelets * self.patches_per_tubelet, device=tokens.device)
         targets = first[:, None] + future  # (B, 1) + (P,) -> (B, P)
         context = torch.arange(num_observed, device=tokens.device).expand(batch_size, -1)
+        # (B, N, D), (B, P, D) -> (B, N + P, D)
         return torch.cat([tokens, self.predict(tokens, context, targets)], dim=1).float()
 
     def of_videos(self, videos: Sequence[Frames]) -> Tensor:
@@ -128,7 +129,7 @@ class FutureLatents(nn.Module):
         seconds = torch.full(
             (len(clips),), self.look_ahead.anticipation_seconds, dtype=torch.float64
         )
-        latents: Tensor = self(torch.stack(clips).to(device), seconds)
+        latents: Tensor = self(torch.stack(clips).to(device), seconds)  # (B, F, 3, S, S)
         return latents
 
     def _stretched(self, available: int) -> list[int]:

@@ -42,6 +42,7 @@ def draw_masks(
     """
     size = _block_size(blocks, grid, generator)
     pairs = [_draw_clip(blocks, grid, size, generator) for _ in range(batch_size)]
+    # Clips of a batch have as many tokens each: what is longer is cut off at its end.
     num_visible = min(len(visible) for visible, _ in pairs)
     num_hidden = min(len(hidden) for _, hidden in pairs)
     return Masks(
@@ -57,6 +58,7 @@ def _block_size(
     length, height, width = grid
     low, high = blocks.lowest_aspect_ratio, blocks.highest_aspect_ratio
     aspect = low + float(torch.rand(1, generator=generator)) * (high - low)
+    # From area and aspect ratio to the sides: height * width = area, height / width = aspect
     area = int(height * width * blocks.spatial_scale)
     return (
         max(1, int(length * blocks.temporal_scale)),
@@ -74,6 +76,7 @@ def _draw_clip(
     for _ in range(_MAX_DRAWS):
         is_visible = torch.ones(grid, dtype=torch.bool)
         for _ in range(blocks.num_blocks):
+            # A corner from which the block stays within the clip.
             start = [
                 int(torch.randint(whole - part + 1, (1,), generator=generator))
                 for whole, part in zip(grid, size, strict=True)

@@ -88,8 +88,9 @@ def encode_visible(encoder: nn.Module, clips: Tensor, positions: Tensor) -> Tens
     """
     parts: Any = encoder
     hidden: Tensor = parts.embeddings(clips)  # (B, N, D)
-    hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
+    hidden = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))  # (B, C, D)
     for layer in parts.layer:
+        # Rotary positions are those of the whole clip.
         hidden = layer(hidden, positions)[0]
     encoded: Tensor = parts.layernorm(hidden)
     return encoded
@@ -164,6 +165,8 @@ class LatentPrediction(ScheduledModule):
     def _targets(self, clips: Tensor) -> Tensor:
         """Normalised latents ``(B, N, D)`` of whole clips by the target encoder."""
         tokens = self.target_encoder(clips).last_hidden_state
+        # Without weights, and over the features of each token: targets of one scale, which do not
+        # shrink.
         return layer_norm(tokens.float(), tokens.shape[-1:])
 
     def _mean_loss(self, clips: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
@@ -193,6 +196,7 @@ class LatentPrediction(ScheduledModule):
         predicted = self.model.predictor(
             encoder_hidden_states=spread, context_mask=[visible], target_mask=[hidden]
         ).last_hidden_state  # (B, P, D)
+        # (B, N, D) -> (B, P, D)
         wanted = targets.gather(1, hidden[..., None].expand(-1, -1, width))
         distance = l1_loss if self.config.loss == "l1" else smooth_l1_loss
         return distance(predicted.float(), wanted)

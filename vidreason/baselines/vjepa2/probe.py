@@ -38,7 +38,7 @@ class AttentiveProbe(nn.Module):
 
     def forward(self, latents: Tensor) -> dict[str, Tensor]:
         """Return the logits ``(B, labels)`` of each head for ``(B, N, D)`` latents."""
-        pooled = self.pooler(latents)
+        pooled = self.pooler(latents)  # (B, Q, D), a query a head
         return {
             name: getattr(self, classifier_name(name))(pooled[:, index])
             for index, name in enumerate(self.head_names)
@@ -64,7 +64,7 @@ class AttentivePooler(nn.Module):
         """Pool ``(B, N, D)`` latents to ``(B, Q, D)``."""
         for block in self.blocks:
             latents = block(latents)
-        queries = self.query_tokens.expand(len(latents), -1, -1)
+        queries = self.query_tokens.expand(len(latents), -1, -1)  # (1, Q, D) -> (B, Q, D)
         pooled: Tensor = self.cross_attention_block(queries, latents)
         return pooled
 
@@ -122,7 +122,7 @@ class _SelfAttention(nn.Module):
         self.proj = nn.Linear(sizes.width, sizes.width)
 
     def forward(self, latents: Tensor) -> Tensor:
-        query, key, value = self.qkv(latents).chunk(3, dim=-1)
+        query, key, value = self.qkv(latents).chunk(3, dim=-1)  # (B, N, 3 D) -> 3 x (B, N, D)
         mixed: Tensor = self.proj(_attend(query, key, value, self.num_heads))
         return mixed
 
@@ -135,7 +135,7 @@ class _CrossAttention(nn.Module):
         self.kv = nn.Linear(sizes.width, 2 * sizes.width)
 
     def forward(self, queries: Tensor, latents: Tensor) -> Tensor:
-        key, value = self.kv(latents).chunk(2, dim=-1)
+        key, value = self.kv(latents).chunk(2, dim=-1)  # (B, N, 2 D) -> 2 x (B, N, D)
         return _attend(self.q(queries), key, value, self.num_heads)
 
 

@@ -1,6 +1,5 @@
 """The folder of a trained probe: its card and its weights."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Literal
 import torch
 from safetensors.torch import save
 
-from vidreason.atomic_file import atomic_file, write_atomically
+from vidreason.atomic_file import atomic_file, write_json_atomically
 from vidreason.baselines.vjepa2.config import LookAhead, ProbeSizes
 from vidreason.baselines.vjepa2.probe import AttentiveProbe
 from vidreason.config import config_from_values
@@ -20,7 +19,7 @@ from vidreason.reasoning.plain_text import normalise_answer
 CARD_FILE = "probe.json"
 WEIGHTS_FILE = "probe.safetensors"
 FORMAT_VERSION = 1
-_MAX_CARD_BYTES = 2**25
+_MAX_CARD_BYTES = 2**25  # 32 MiB, mostly names of labels
 _HEADS_TEXT = "letters, digits and underscores, a letter first"
 
 
@@ -94,7 +93,7 @@ def save_probe(probe: AttentiveProbe, card: ProbeCard, folder: Path) -> None:
     }
     with atomic_file(folder / WEIGHTS_FILE) as file:
         file.write(save(tensors))
-    write_atomically(folder / CARD_FILE, json.dumps(asdict(card), indent=1) + "\n")
+    write_json_atomically(folder / CARD_FILE, asdict(card))
 
 
 def read_card(folder: Path) -> ProbeCard:
@@ -118,18 +117,16 @@ def read_card(folder: Path) -> ProbeCard:
     return config_from_values(ProbeCard, values, str(path))
 
 
-def load_probe(
-    folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> tuple[AttentiveProbe, ProbeCard]:
-    """Load a probe's folder.
+def load_probe(folder: Path) -> tuple[AttentiveProbe, ProbeCard]:
+    """Load a probe's folder into memory, in float32.
 
     Raises:
         ValueError: As :func:`read_card`; or its weights are missing, damaged or of other sizes.
     """
     card = read_card(folder)
     with torch.device("meta"):
-        probe = build_probe(card).to(dtype)
-    load_weights(probe, str(folder / WEIGHTS_FILE), device=device)
+        probe = build_probe(card)
+    load_weights(probe, str(folder / WEIGHTS_FILE))
     return probe.requires_grad_(False).eval(), card
 
 

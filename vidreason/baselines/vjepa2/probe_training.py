@@ -67,6 +67,8 @@ class ProbeTraining(ScheduledModule):
         losses = []
         for head, of_head in logits.items():
             labels = batch["labels"][head]
+            # A mean over the labels that are known: a batch may have none, which "mean" would make
+            # NaN.
             total = cross_entropy(of_head, labels, ignore_index=UNSEEN, reduction="sum")
             losses.append(total / (labels != UNSEEN).sum().clamp(min=1))
         return torch.stack(losses).sum(), logits

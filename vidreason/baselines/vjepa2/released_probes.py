@@ -32,7 +32,7 @@ _NUM_HEADS = 16
 """Attention heads of both released probes, which their files do not tell: num_heads in
 configs/inference/{vitl,vitg-384}/ek100.yaml."""
 _COLUMNS = ("verb_class", "noun_class", "verb", "noun")
-_MAX_ANNOTATION_BYTES = 2**27
+_MAX_ANNOTATION_BYTES = 2**27  # 128 MiB
 
 
 def load_released_probe(path: str, annotations: str) -> tuple[AttentiveProbe, ProbeCard]:
@@ -163,6 +163,7 @@ def _card(path: str, stored: Mapping[str, StoredTensor], annotations: str) -> Pr
             f"weights {path!r}: {_ENTRY}[0] has no {_QUERY} of three dimensions; it is not the "
             "attentive probe of action_anticipation_frozen"
         )
+    # The file says all sizes but the number of heads.
     _, num_queries, width = stored[_QUERY].shape
     names = next((names for names in _HEADS if len(names) == num_queries), None)
     if names is None:

@@ -155,6 +155,8 @@ def _stands_alone(reading: Reading, index: int) -> bool:
 def _strength(reading: Reading, start: int, end: int, choices: set[int]) -> Strength | None:
     token = reading.tokens[start]
     inside = reading.bracketed(start, start + 1)
+    # Said outright: announced ("the answer is A"), committed to, or affirmed afterwards ("A is
+    # correct").
     said = (
         reading.is_announced(start, ANNOUNCEMENTS)
         or reading.is_committed(start)
@@ -162,6 +164,8 @@ def _strength(reading: Reading, start: int, end: int, choices: set[int]) -> Stre
     )
     if said and not reading.is_asked(end):
         return Strength.SAID
+    # A letter as such: a capital, in brackets, or closed by a mark as items of lists are. "a" and
+    # "I" may be words.
     clear = token.raw.isupper() or inside or _closes(reading, start)
     is_ours = choices != {NOWHERE}
     # "Option A is a person" tells of it; "A because" and "A is right" answer.

@@ -122,6 +122,7 @@ def _strength(match: re.Match[str], text: str) -> _Strength | None:
     has_unit = any(match[f"{unit}{side}"] for unit in _UNITS for side in (1, 2))
     is_clock = ":" in match["time1"] and ":" in match["time2"]
     is_whole = match.start() == 0 and match.end() == len(text.rstrip(" .\n"))
+    # These join any two numbers; a span needs a further sign that it is one.
     if separator in ("and", ",", ";"):
         brackets = before[:1] in ("[", "(") and match["after"]
         between = before.startswith(("between", "zwischen", "entre"))

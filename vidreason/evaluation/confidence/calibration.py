@@ -243,6 +243,7 @@ def confidence_auroc(
     # Of each right answer, how many wrong ones are below it, and below or equal.
     below = np.searchsorted(wrong, right, side="left")
     not_above = np.searchsorted(wrong, right, side="right")
+    # Right answers: mean share of wrong ones below, ties by half; (right,) -> ()
     return float((below + not_above).mean() / 2 / len(wrong))
 
 

@@ -164,6 +164,7 @@ def next_event_confidences(
     """
     questions = [row for row in predictions if asks_for_next_event(row)]
     rows = [row for row in questions if has_futures(row)]
+    # The likeliest event is what a system says; its probability is how sure it is.
     values, correct, briers, nlls, logits, outcomes = [], [], [], [], [], []
     for row in rows:
         event, shares = next_event(row), event_probabilities(row.futures, fit)

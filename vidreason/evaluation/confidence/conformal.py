@@ -78,4 +78,4 @@ def conformal_set(
 def draw_of(name: str) -> float:
     """A number from 0 to 1, as if drawn evenly, that belongs to a question's id."""
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).digest()
-    return int.from_bytes(digest[:7], "big") / 2**56
+    return int.from_bytes(digest[:7], "big") / 2**56  # 56 bits: exact as a float

@@ -81,6 +81,7 @@ def event_brier_score(distribution: Distribution, event: str) -> float:
         distribution: Of the next event.
         event: The one that came.
     """
+    # What is left is one more event: the one that came, if it is not listed, gets nothing of it.
     others = max(1.0 - math.fsum(distribution.values()), 0.0)
     squares = [(share - (name == event)) ** 2 for name, share in distribution.items()]
     return min(math.fsum([*squares, others**2, float(event not in distribution)]), 2.0)
@@ -96,6 +97,7 @@ def total_variation(first: Distribution, second: Distribution) -> float:
         abs(first.get(event, 0.0) - second.get(event, 0.0))
         for event in dict.fromkeys([*first, *second])
     ]
+    # Rests may be of different events: they count as a difference in full.
     rests = [max(1.0 - math.fsum(one.values()), 0.0) for one in (first, second)]
     return min(math.fsum([*differences, *rests]) / 2, 1.0)
 

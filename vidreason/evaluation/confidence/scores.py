@@ -104,6 +104,7 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
         "ece_left": error_interval(
             bin_numbers(values, closed="left"), calibration_error(values, hits, closed="left")
         ),
+        # Equal bins depend on the answers, so each resample has bins of its own.
         "ece_adaptive": interval(
             lambda drawn, right: expected_error(drawn - right, adaptive_bin_numbers(drawn))
         )._replace(mean=adaptive_calibration_error(values, hits).expected),

@@ -13,7 +13,7 @@ import numpy as np
 
 from vidreason.evaluation.confidence.calibration import CLIP, Floats
 
-MIN_TEMPERATURE = 1e-3
+MIN_TEMPERATURE = 1e-3  # limits of the search
 MAX_TEMPERATURE = 1e3
 _NUM_HALVINGS = 100  # far below the spacing of doubles
 
@@ -53,7 +53,7 @@ def option_probabilities(
             "expected finite scores and a temperature above 0; found "
             f"{list(log_likelihoods)} and {temperature}"
         )
-    weights = np.exp((scores - scores.max()) / temperature)
+    weights = np.exp((scores - scores.max()) / temperature)  # the largest is 1: nothing overflows
     return tuple((weights / weights.sum()).tolist())
 
 
@@ -88,7 +88,7 @@ def fit_temperature(
                 "finite and the answer one of them"
             )
         scores[number, : len(logits)] = logits
-    right = scores[np.arange(len(answers)), np.asarray(answers)]
+    right = scores[np.arange(len(answers)), np.asarray(answers)]  # (questions,)
     # The slope by 1 / temperature only rises: halve where it changes sign.
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     for _ in range(_NUM_HALVINGS):
@@ -124,11 +124,12 @@ def _slope(scores: Floats, right: Floats, inverse: float) -> float:
     # The largest score is moved to 0, so nothing overflows.
     shifted = (scores - scores.max(axis=1, keepdims=True)) * inverse
     weights = np.exp(shifted)
-    finite = np.where(np.isneginf(scores), 0.0, scores)
+    finite = np.where(np.isneginf(scores), 0.0, scores)  # 0 * -inf would be NaN
     return float(np.mean((weights * finite).sum(axis=1) / weights.sum(axis=1) - right))
 
 
 def _nll(scores: Floats, right: Floats, inverse: float) -> float:
     top = scores.max(axis=1)
+    # (questions,), without top * inverse
     normaliser = np.log(np.exp((scores - top[:, None]) * inverse).sum(axis=1))
     return float(np.mean(normaliser - (right - top) * inverse))

@@ -67,17 +67,19 @@ def _kappa(one: Scores, other: Scores, distance: Callable[[Scores, Scores], Scor
     # There are few different scores, but the pairs of all items may not fit into memory.
     values, counts = np.unique(one, return_counts=True)
     other_values, other_counts = np.unique(other, return_counts=True)
+    # (values,) @ (values, other values) @ (other values,): the distances of all pairs of items
     expected = counts @ distance(values[:, None], other_values[None, :]) @ other_counts
     return _beyond_chance(distance(one, other).mean(), float(expected) / len(one) ** 2)
 
 
 def _beyond_chance(observed: float, expected: float) -> float:
-    return float(1 - observed / expected) if expected else nan
+    return float(1 - observed / expected) if expected else nan  # 1 agrees in all, 0 as chance does
 
 
 def _mean_ranks(scores: Scores) -> Scores:
     """Rank scores; equal ones share their mean rank."""
     _, inverse, sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    # The last rank of each value, less half of its number: (values,) -> (items,)
     return (sizes.cumsum() - (sizes - 1) / 2)[inverse]
 
 

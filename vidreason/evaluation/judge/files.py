@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from vidreason.evaluation.judge.rubric import AXES, MAX_SCORE, MIN_SCORE, Axis
-from vidreason.evaluation.judge.schema import shown
 from vidreason.evaluation.predictions.row_files import read_json
+from vidreason.json_object import shown
 
 _EVIDENCE_KEYS = {"id": "id", "video": "video_id"}
 

@@ -111,7 +111,7 @@ def judge_pair(
         axes=axes,
         answer_chars=(len(first), len(second)),
     )
-    if first.strip() == second.strip():
+    if first.strip() == second.strip():  # no judge is asked
         return replace(
             judgement, winners=dict.fromkeys(axes, "tie"), consistent=dict.fromkeys(axes, True)
         )

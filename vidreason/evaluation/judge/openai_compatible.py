@@ -13,15 +13,14 @@ class OpenAICompatibleJudge:
 
     Args:
         config: Of kind ``openai``.
-        endpoint: The client, which is closed with the judge; None builds that of ``config``.
 
     Raises:
         ValueError: The environment variable of the key is not set.
     """
 
-    def __init__(self, config: JudgeConfig, endpoint: ChatEndpoint | None = None) -> None:
+    def __init__(self, config: JudgeConfig) -> None:
         self._config = config
-        self._endpoint = endpoint or ChatEndpoint(config)
+        self._endpoint = ChatEndpoint(config)
 
     @property
     def judge_id(self) -> str:

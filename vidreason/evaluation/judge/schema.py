@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidreason.endpoints.replies import ChatReply
+from vidreason.json_object import shown
 from vidreason.secrets import printable
 
 Schema = Mapping[str, Any]
@@ -35,6 +36,7 @@ def read_object(text: str, schema: Schema) -> dict[str, Any]:
         )
     except json.JSONDecodeError as error:
         raise InvalidVerdictError(f"not one JSON object: {error.msg}") from error
+    # It is a ValueError as well, and says what is wrong.
     except InvalidVerdictError:
         raise
     except ValueError as error:
@@ -56,6 +58,7 @@ def check(value: object, schema: Schema, where: str) -> None:
     """
     kind = schema.get("type")
     types: dict[str, type] = {"object": dict, "array": list, "string": str, "integer": int}
+    # Python's True and False are integers; JSON's are not.
     if kind is not None and (not isinstance(value, types[kind]) or isinstance(value, bool)):
         raise InvalidVerdictError(f"{where} is {shown(value)}, not of type {kind}")
     if "enum" in schema and value not in schema["enum"]:
@@ -87,21 +90,6 @@ def why_invalid(error: InvalidVerdictError, reply: ChatReply) -> str:
     """The reason why an output is no verdict, of bounded length."""
     reason = printable(str(error), _MAX_REASON_CHARS)
     return f"{reply.problem}: {reason}" if reply.problem else reason
-
-
-def shown(value: object) -> str:
-    """A value in a message; the contents of one that is long or nested are left out."""
-    match value:
-        case str():
-            return repr(value) if len(value) <= 60 else f"{value[:57]!r}..."
-        case int() if value.bit_length() > 64:
-            return f"a number of {value.bit_length()} bits"
-        case list() if all(isinstance(item, str) for item in value):
-            text = ", ".join(repr(item[:60]) for item in value[:8])
-            return f"[{text}]" if len(value) <= 8 else f"[{text}, ... {len(value) - 8} more]"
-        case None | bool() | int() | float():
-            return repr(value)
-    return f"of type {type(value).__name__}"
 
 
 def object_schema(**properties: Schema) -> dict[str, Any]:

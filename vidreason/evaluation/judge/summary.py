@@ -66,6 +66,7 @@ def summarise_pointwise(judgements: Sequence[PointwiseJudgement]) -> list[Summar
     for axis in AXES:
         applicable = [one for one in judgements if axis in one.axes]
         valid = [one for one in applicable if not one.invalid]
+        # Bounds the effect of leaving out what the judge could not score.
         lowest = [MIN_SCORE if one.invalid else one.scores[axis] for one in applicable]
         summaries.append(
             {
@@ -99,6 +100,7 @@ def summarise_pairwise(judgements: Sequence[PairwiseJudgement]) -> list[Summary]
         valid = [one for one in applicable if not one.invalid]
         winners = [one.winners[axis] for one in valid]
         shares = [points[winner] for winner in winners]
+        # As two runs on the same items: what one wins, the other loses.
         lost = [1 - share for share in shares]
         first_chars, second_chars = (
             sum(one.answer_chars[side] for one in valid) for side in (0, 1)

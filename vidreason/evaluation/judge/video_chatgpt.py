@@ -18,7 +18,8 @@ from typing import Any, Literal
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.evaluation.judge.judges import Judge, ask_for_verdict
 from vidreason.evaluation.judge.request import JudgeItem, JudgeRequest, data_blocks
-from vidreason.evaluation.judge.schema import InvalidVerdictError, object_schema, shown
+from vidreason.evaluation.judge.schema import InvalidVerdictError, object_schema
+from vidreason.json_object import shown
 
 Aspect = Literal["answer", "correctness", "detail", "context", "temporal"]
 

@@ -73,6 +73,7 @@ class LmmsEvalReasoner(lmms):  # type: ignore[misc]
         included: lmms-eval's multiple choice takes the option of the *lowest* value, as its own
         models return losses.
         """
+        # The harness asks for the loss of each option by itself.
         questions = []
         for number, request in enumerate(requests):
             context, target, to_visual, document_id, task, split = request.args
@@ -154,6 +155,8 @@ class LmmsEvalReasoner(lmms):  # type: ignore[misc]
                 " or image, as a file"
             )
         turns = [Turn(role, text) for role, text in json.loads(document.get("turns") or "[]")]
+        # Our own tasks carry the conversation before the prompt; of others the context is all there
+        # is.
         if turns and context == document.get("prompt"):
             context = turns.pop().text
         else:

@@ -57,6 +57,7 @@ def distribution_scores(
     rows = [row for row in predictions if has_futures(row)]
     shares = [event_probabilities(row.futures, fit) for row in rows]
     events = list(map(next_event, rows))
+    # Row, its distribution, and the event that came.
     described = list(zip(rows, shares, events, strict=True))
 
     def mean(

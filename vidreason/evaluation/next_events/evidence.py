@@ -41,6 +41,7 @@ def evidence_falls(
         for name, rows in runs.items()
     }
     names = [name for name, of_run in tops.items() if of_run]
+    # Questions that all runs have a distribution for: falls are paired.
     paired = (
         [row for row in runs[names[0]] if all(row.id in tops[name] for name in names)]
         if names

@@ -105,6 +105,24 @@ def grouped_bars(title: str, groups: Mapping[str, Mapping[str, Bar]], names: Seq
     return _svg(width, height, f"{title}: {'; '.join(described)}", parts)
 
 
+def bars_figure(
+    title: str,
+    groups: Mapping[str, Mapping[str, Bar]],
+    names: Sequence[str],
+    caption: str = "",
+) -> str:
+    """A heading, the legend and :func:`grouped_bars` in a figure, with a caption below it."""
+    legend = "".join(
+        f'<li><span class="swatch series{number % NUM_SERIES}"></span>{escape(name)}</li>'
+        for number, name in enumerate(names)
+    )
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return (
+        f'<h3>{escape(title)}</h3><ul class="legend">{legend}</ul>'
+        f'<figure class="wide">{grouped_bars(title, groups, names)}{below}</figure>'
+    )
+
+
 def reliability_chart(title: str, error: CalibrationError) -> str:
     """An SVG: accuracy by confidence, beside the diagonal where both agree; below, how many.
 
@@ -156,7 +174,7 @@ def reliability_chart(title: str, error: CalibrationError) -> str:
     return _svg(width, height, label, parts)
 
 
-_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # ticks
 
 
 def _share_grid(left: int, right: int, height: int) -> list[str]:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,14 @@ def write_page(
     with atomic_file(path) as file:
         # Half a character, which JSON may hold, is no text in UTF-8.
         file.write(page.encode("utf-8", errors="replace"))
+
+
+def header_element(title: str, facts: Mapping[str, str]) -> str:
+    """The title of a page, and below it facts by their names; texts, not HTML."""
+    listed = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()
+    )
+    return f"<header><h1>{escape(title)}</h1><dl>{listed}</dl></header>"
 
 
 def data_element(name: str, data: Any) -> str:  # noqa: ANN401 - any JSON value

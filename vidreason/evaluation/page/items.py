@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from vidreason.evaluation.confidence.temperature import option_probabilities
-from vidreason.evaluation.controls import Span
 from vidreason.evaluation.page.pictures import PictureSource
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, has_finite_scores
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
 from vidreason.evaluation.tables import value_text
+from vidreason.example import MediaSpan
 from vidreason.reasoning.prompts import multiple_choice_prompt
 from vidreason.video.failures import VideoReadError
 
@@ -144,7 +144,7 @@ def browser_data(
     }
 
 
-def _video(pictures: PictureSource, span: Span) -> dict[str, Any]:
+def _video(pictures: PictureSource, span: MediaSpan) -> dict[str, Any]:
     try:
         frames = pictures.frames(span)
     except VideoReadError as error:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 from segment_anything.utils.amg import rle_to_mask
 
-from vidreason.evaluation.controls import Span
-from vidreason.example import Example
+from vidreason.example import Example, MediaSpan
 from vidreason.perception.visual_tokens import OBJECT_TOKEN, MaskRuns, VisualTokens
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.config import SamplingConfig
@@ -43,11 +42,11 @@ class KeyFrame:
 class PictureSource(Protocol):
     """A source of a page's pictures."""
 
-    def span(self, question_id: str) -> Span | None:
-        """Span that a question is about; None if that is not known."""
+    def span(self, question_id: str) -> MediaSpan | None:
+        """MediaSpan that a question is about; None if that is not known."""
         ...
 
-    def frames(self, span: Span) -> list[KeyFrame]:
+    def frames(self, span: MediaSpan) -> list[KeyFrame]:
         """The frames of a span; raises ``VideoReadError``."""
         ...
 
@@ -56,7 +55,7 @@ class PictureSource(Protocol):
 class StoredPictures:
     """Key frames out of the video files, masks out of the store. Nothing is perceived."""
 
-    spans: Mapping[str, Span]
+    spans: Mapping[str, MediaSpan]
     """By the id of the question."""
     source: VisualTokenSource
 
@@ -65,17 +64,14 @@ class StoredPictures:
         cls, examples: Iterable[Example], source: VisualTokenSource
     ) -> "StoredPictures":
         """Pictures for the questions of ``examples``."""
-        spans = {
-            example.id: (example.media, example.start_seconds, example.end_seconds)
-            for example in examples
-        }
+        spans = {example.id: example.media_span for example in examples}
         return cls(spans, source)
 
-    def span(self, question_id: str) -> Span | None:
-        """Span that a question is about."""
+    def span(self, question_id: str) -> MediaSpan | None:
+        """MediaSpan that a question is about."""
         return self.spans.get(question_id)
 
-    def frames(self, span: Span) -> list[KeyFrame]:
+    def frames(self, span: MediaSpan) -> list[KeyFrame]:
         """The key frames of a span; without masks where its tokens are missing in the store.
 
         Raises:
@@ -87,7 +83,7 @@ class StoredPictures:
 
 
 def key_frames(
-    span: Span,
+    span: MediaSpan,
     tokens: VisualTokens | None,
     sampling: SamplingConfig,
     *,
@@ -112,8 +108,10 @@ def key_frames(
     start, end = index.span(start_seconds, end_seconds)
     zero = start_seconds or 0.0
     indices = clip_frame_indices(index.timestamps, index.duration_seconds, sampling, start, end)
+    # Without key frames, the middle frame of each clip.
     middles = [(clip, sampling.frames_per_clip // 2) for clip in range(sampling.num_clips)]
     positions = key_frame_positions(sampling) or middles
+    # A short video's frames repeat; each is shown once.
     chosen = list(dict.fromkeys(int(indices[position]) for position in positions))
     pictures = []
     frames = reader.read_frames(index, chosen, max_side=LARGE_SIDE)

@@ -15,13 +15,17 @@ from vidreason.evaluation.confidence.confidences import (
     next_event_confidences,
 )
 from vidreason.evaluation.page.charts import (
-    NUM_SERIES,
     Bar,
-    grouped_bars,
+    bars_figure,
     line_chart,
     reliability_chart,
 )
-from vidreason.evaluation.page.elements import data_element, table_element, write_page
+from vidreason.evaluation.page.elements import (
+    data_element,
+    header_element,
+    table_element,
+    write_page,
+)
 from vidreason.evaluation.page.items import browser_data
 from vidreason.evaluation.page.pictures import PictureSource
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
@@ -75,12 +79,9 @@ def write_report_page(
     data = browser_data(
         report.runs, pictures=pictures, num_pictured=num_pictured, protocols=report.protocols
     )
-    facts = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.facts.items()
-    )
     first = next(iter(report.runs))
     sections = [
-        f"<header><h1>{escape(report.title)}</h1><dl>{facts}</dl></header>",
+        header_element(report.title, report.facts),
         '<nav aria-label="Contents"><a href="#results">Results</a> '
         '<a href="#calibration">Calibration</a> <a href="#questions">Questions</a></nav>',
         '<main><h2 id="results">Results</h2>',
@@ -111,14 +112,8 @@ def _bars(scores: Mapping[str, Sequence[Cell]]) -> list[str]:
             bars = by_corpus.setdefault(score.corpus, {}).setdefault(_label(score), {})
             mean, low, high = score.score
             bars[name] = (mean, None, None) if isnan(low) else (mean, low, high)
-    legend = "".join(
-        f'<li><span class="swatch series{number % NUM_SERIES}"></span>{escape(name)}</li>'
-        for number, name in enumerate(scores)
-    )
     return [
-        f'<h3>{escape(corpus)}</h3><ul class="legend">{legend}</ul><figure class="wide">'
-        f"{grouped_bars(corpus, groups, names=list(scores))}<figcaption>With 95% intervals over "
-        "videos.</figcaption></figure>"
+        bars_figure(corpus, groups, list(scores), "With 95% intervals over videos.")
         for corpus, groups in by_corpus.items()
     ]
 

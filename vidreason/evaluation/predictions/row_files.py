@@ -97,6 +97,7 @@ def read_predictions_file(path: str | Path, *, may_be_torn: bool = False) -> Pre
             break
         location = f"{path}:{number}"
         row = _json_object(line, location)
+        # The first line may say what the answers were made with.
         if number == 1 and row.keys() == {MANIFEST}:
             manifest = row[MANIFEST]
             if not isinstance(manifest, dict):

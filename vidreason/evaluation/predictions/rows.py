@@ -97,6 +97,7 @@ def unanswered(example: Example) -> BenchmarkPrediction:
     # An accepted answer without a word cannot be given: an empty answer is none.
     answers = tuple(answer for answer in example.answers if normalise_answer(answer))
     reference = example.answer_index if example.options else (answers or None)
+    # A question of when is graded by its spans, whatever else it has.
     reference = example.spans or reference
     outcome = outcome_of(example.meta)
     is_free = reference is None and not (example.options or example.answers)

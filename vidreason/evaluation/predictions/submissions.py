@@ -57,9 +57,11 @@ def _write_clevrer(rows: Sequence[BenchmarkPrediction], folder: Path) -> list[Pa
     """A question without a readable answer gets the empty text, an option without one "wrong"."""
     scenes: dict[int, dict[int, dict[str, Any]]] = {}
     for row in rows:
+        # Ids are scene_question, or scene_question_choice for one choice of several.
         scene, question, *choice = map(int, id_in_corpus(row.id).split("_"))
         entry = scenes.setdefault(scene, {}).setdefault(question, {"question_id": question})
         if choice:
+            # Each choice is asked about by itself, with the options "correct" and "wrong".
             answer = "correct" if row.parsed == 0 else "wrong"
             entry.setdefault("choices", []).append({"choice_id": choice[0], "answer": answer})
         else:

@@ -39,6 +39,7 @@ def cluster_sums(array: NDArray[np.float64], clusters: Sequence[str]) -> NDArray
             "expected at least one value and one cluster for each; found values of shape "
             f"{array.shape} and {len(clusters)} clusters"
         )
+    # (n,) -> (clusters,)
     return np.bincount(cluster_numbers(clusters), weights=array).astype(np.float64)
 
 

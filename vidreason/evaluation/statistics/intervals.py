@@ -82,7 +82,7 @@ def bootstrap_interval(
     weights = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
     sums, totals = cluster_sums(array * weights, clusters), cluster_sums(weights, clusters)
     mean = float(np.average(array, weights=weights))
-    if len(sums) < 2:
+    if len(sums) < 2:  # one video says nothing of others
         return Interval(mean, float("nan"), float("nan"))
     if len(sums) >= MIN_CLUSTERS:
         means = _resampled_means(sums, totals, num_resamples, np.random.default_rng(seed))
@@ -93,6 +93,7 @@ def bootstrap_interval(
     members = cluster_numbers(clusters)
     if limits is None:
         low, high = unlimited_bounds(array, weights, members)
+    # Differences of two runs, from -1 to 1 by their largest size.
     elif limits[0] == -limits[1]:
         bounds = difference_bounds(array / limits[1], weights, members)
         low, high = (bound * limits[1] for bound in bounds)
@@ -142,7 +143,7 @@ def bootstrap_statistic(
         return none
     if len(members) < MIN_CLUSTERS:
         # (clusters,): the number without each video in turn.
-        left_out = np.array(
+        left_out = np.array(  # (clusters,)
             [statistic(np.setdiff1d(everything, members_of_one)) for members_of_one in members]
         )
         low, high = jackknife_bounds(value, left_out)
@@ -154,6 +155,7 @@ def bootstrap_statistic(
     sizes = np.array(list(map(len, members)))
     starts = sizes.cumsum() - sizes
     values = np.array([statistic(in_order[_ranges(starts[row], sizes[row])]) for row in drawn])
+    # Some resamples may have no such number, such as a correlation of equal values.
     values = values[~np.isnan(values)]
     if not len(values) or np.ptp(values) <= _ROUNDING:
         return none
@@ -198,13 +200,14 @@ def paired_difference(
 def _ranges(starts: NDArray[np.intp], sizes: NDArray[np.intp]) -> NDArray[np.intp]:
     """The whole numbers from each start on, as many as its size, one range after the other."""
     ends = sizes.cumsum()
+    # Counted through, and each range moved to where it starts: (sum of sizes,)
     numbers: NDArray[np.intp] = np.arange(ends[-1]) + np.repeat(starts - (ends - sizes), sizes)
     return numbers
 
 
 def _percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:
     tail = (1.0 - CONFIDENCE) / 2.0
-    low, high = np.quantile(resampled, [tail, 1.0 - tail])
+    low, high = np.quantile(resampled, [tail, 1.0 - tail])  # of the two tails
     return Interval(value, float(low), float(high))
 
 
@@ -228,5 +231,6 @@ def _resampled_means(
         times = np.bincount(drawn.ravel(), minlength=size * num_clusters)
         # (size * clusters,) -> (size, clusters): how often each was drawn.
         times = times.reshape(size, num_clusters)
+        # Sum over drawn clusters by total weight of drawn clusters: (size,)
         chunks.append((times @ sums) / (times @ totals))
     return np.concatenate(chunks)

@@ -66,7 +66,7 @@ def paired_test(
     # (n,) -> (clusters,); videos without a difference count for neither side.
     sums = cluster_sums(array, clusters)
     differing = np.abs(sums[np.abs(sums) > _ROUNDING])
-    observed = float(abs(sums.sum()))
+    observed = float(abs(sums.sum()))  # two-sided
     p_value = _exact_p_value(differing, observed)
     exact = p_value is not None
     if p_value is None:
@@ -116,6 +116,7 @@ def _exact_p_value(sums: NDArray[np.float64], observed: float) -> float | None:
             share = np.zeros(2 * total + 1)
             share[total] = 1.0
             for step in steps:
+                # A total of k moves to k + step and to k - step, each with half of its share.
                 moved = np.zeros_like(share)
                 moved[step:] = share[: len(share) - step]
                 moved[: len(share) - step] += share[step:]
@@ -128,7 +129,7 @@ def _exact_p_value(sums: NDArray[np.float64], observed: float) -> float | None:
         return None
     totals = np.zeros(1)
     for step in sums:
-        totals = np.concatenate([totals + step, totals - step])
+        totals = np.concatenate([totals + step, totals - step])  # (2^k,) -> (2^(k + 1),)
     return float(np.mean(np.abs(totals) >= observed - _ROUNDING))
 
 
@@ -140,4 +141,5 @@ def _drawn_p_value(
         # (chunk, clusters) of -1 and 1.
         signs = generator.integers(0, 2, size=(min(_CHUNK, num_flips - start), len(sums))) * 2 - 1
         num_far += int((np.abs(signs @ sums) >= observed - _ROUNDING).sum())
+    # The observed signs are one of the assignments, so that no p-value is 0.
     return (1 + num_far) / (1 + num_flips)

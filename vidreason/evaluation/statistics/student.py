@@ -16,6 +16,7 @@ def student_p_value(statistic: float, degrees_of_freedom: float) -> float:
     angle = math.atan(abs(statistic) / math.sqrt(degrees_of_freedom))
     angles = np.linspace(0.0, angle, _NUM_STEPS + 1)
     density = np.cos(angles) ** (degrees_of_freedom - 1)
+    # Simpson's rule: 1 4 2 4 ... 2 4 1
     weights = np.ones(_NUM_STEPS + 1)
     weights[1:-1:2], weights[2:-1:2] = 4, 2
     area = angle / _NUM_STEPS / 3 * float(weights @ density)
@@ -27,6 +28,7 @@ def student_p_value(statistic: float, degrees_of_freedom: float) -> float:
 def student_quantile(degrees_of_freedom: float) -> float:
     """Distance from 0 that Student's t exceeds with a probability of 1 - ``CONFIDENCE``."""
     low, high = 0.0, 1.0
+    # A bound beyond it, then halves of the interval.
     while student_p_value(high, degrees_of_freedom) > 1 - CONFIDENCE:
         high *= 2
     for _ in range(50):

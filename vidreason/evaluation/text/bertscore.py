@@ -23,7 +23,7 @@ BEST_LAYERS: dict[str, int] = {
 }
 """Layers whose scores agree best with people, by model; ``roberta-large`` is the usual one."""
 
-_BATCH_SIZE = 32
+_BATCH_SIZE = 32  # texts
 _NO_LIMIT = 1_000_000  # tokenizers without a limit name an enormous one
 
 
@@ -110,6 +110,7 @@ class BertScorer:
         ids = {text: self._encode(text) for group in references for text in group}
         ids |= {text: self._encode(text) for text in hypotheses}
         embedded = dict(self._embed(ids))
+        # Tokens that stand for no word have no weight.
         ends = ("cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id")
         special = {getattr(self._tokenizer, name) for name in ends}
         weights = {
@@ -117,6 +118,7 @@ class BertScorer:
             for text, tokens in ids.items()
         }
         return [
+            # The reference that fits best counts.
             max(
                 (
                     greedy_match(embedded[text], embedded[other], weights[text], weights[other])

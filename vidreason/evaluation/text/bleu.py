@@ -75,5 +75,6 @@ def _count(tokens: Tokens, references: Sequence[Tokens]) -> BleuCounts:
             allowed |= count_ngrams(reference, order)
         matches.append((count_ngrams(tokens, order) & allowed).total())
         guesses.append(max(0, len(tokens) - order + 1))
+    # Of two that are as near, the shorter one.
     closest = min((abs(len(other) - len(tokens)), len(other)) for other in references)[1]
     return BleuCounts(tuple(matches), tuple(guesses), len(tokens), closest)

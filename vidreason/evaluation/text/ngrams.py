@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-MAX_ORDER = 4
+MAX_ORDER = 4  # words of the longest n-gram
 
 Tokens = Sequence[str]
 

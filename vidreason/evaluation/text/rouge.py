@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from vidreason.evaluation.text.ngrams import Tokens, check_corpus
 
-_BETA_SQUARED = 1.2**2
+_BETA_SQUARED = 1.2**2  # weight of recall beside precision
 
 
 def rouge_l(

@@ -76,6 +76,7 @@ class Wups:
             max((self._penalised(word, other, alpha) for other in second), default=0.0)
             for word in first
         )
+        # As officially, words without any similarity are passed over.
         positive = [value for value in best if value > 0]
         return math.prod(positive) if positive else 0.0
 
@@ -112,6 +113,8 @@ class Wups:
         distances = [
             self._shortest_distance(synset, subsumer, rooted=rooted) for synset in (first, second)
         ]
+        # Twice the depth of what both are, by the sum of their depths below it; depths count nodes,
+        # so that the root has 1.
         return 2.0 * depth / (sum(distances) + 2 * depth)
 
     def _needs_root(self, synset: Synset) -> bool:
@@ -154,6 +157,7 @@ class Wups:
         """Fewest steps to each ancestor, 0 to the synset itself."""
         distances = {synset: 0}
         reached = [synset]
+        # Breadth first: the list grows as it is read.
         for lower in reached:
             for upper in () if lower == _ROOT else self._wordnet.hypernyms(lower):
                 if upper not in distances:
