@@ -75,7 +75,7 @@ def test_the_shipped_language_model_reads():
         parts.LANGUAGE_MODEL_FOLDER, dtype=torch.float32
     ).eval()
     unseen = (document for document in documents(seed=99) if document.sentences)
-    drawn = list(islice((each for each in unseen if each.prompt == CAPTION_PROMPT), 20))
+    drawn = list(islice((each for each in unseen if each.text.prompt == CAPTION_PROMPT), 20))
     prompt = encode_prompt(tokenizer, CAPTION_PROMPT)
     words = model.get_input_embeddings()
 
@@ -85,7 +85,7 @@ def test_the_shipped_language_model_reads():
         right = []
         for sentences, document in zip(stories, drawn, strict=True):
             story = story_embeddings(model, encode_story(tokenizer, sentences))
-            wanted = tokenizer(document.response, add_special_tokens=False).input_ids
+            wanted = tokenizer(document.text.response, add_special_tokens=False).input_ids
             text = words(torch.tensor([*prompt, *wanted]))
             logits = model(inputs_embeds=torch.cat([story, text])[None]).logits[0]
             likeliest = logits.argmax(1)[-len(wanted) - 1 : -1]

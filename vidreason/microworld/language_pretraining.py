@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from vidreason.example import Turn
 from vidreason.microworld.language import WAYS, next_sentence, story
-from vidreason.microworld.lesson_texts import question_rates, texts_about
+from vidreason.microworld.lesson_texts import LessonText, question_rates, texts_about
 from vidreason.microworld.parts import NUM_LAYERS, WIDTH
 from vidreason.microworld.pretraining import autocast, minimise
 from vidreason.microworld.scenes import draw_rollout
@@ -75,6 +74,7 @@ _TEXTS_PER_STORY = 8
 """Texts about a story: its caption, which asks for everything that can be read, a prediction, and
 others of all forms. Of each of these the model has to see thousands before it answers it (measured,
 docs/prediction.md)."""
+_MAX_TOKENS = 448  # of a text
 _ROLLOUTS_PER_BLOCK = 400  # drawn from one seed
 _HEAD_WIDTH = 32  # channels of an attention head
 
@@ -84,9 +84,7 @@ class Document(NamedTuple):
 
     sentences: list[str]
     """The story; none for a blind document."""
-    prompt: str
-    response: str
-    earlier_turns: tuple[Turn, ...] = ()
+    text: LessonText
 
 
 def train_tokenizer(vocab_size: int, seed: int = 0) -> PreTrainedTokenizerFast:
@@ -112,7 +110,7 @@ def train_tokenizer(vocab_size: int, seed: int = 0) -> PreTrainedTokenizerFast:
     texts = (
         text
         for document in islice(documents(seed), 20_000)
-        for text in (*document.sentences, document.prompt, document.response)
+        for text in (*document.sentences, document.text.prompt, document.text.response)
     )
     tokenizer.train_from_iterator([EVENT_REASONING_PROMPT, *texts], trainer)
     fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -134,17 +132,18 @@ def documents(seed: int) -> Iterator[Document]:
         always = ("prediction", "caption")
         drawn = texts_about(rollouts, _TEXTS_PER_STORY, generator, rates, always)
         generator.shuffle(drawn)
-        for number, *text in drawn:
+        for text in drawn:
             if generator.random() < _BLIND_SHARE:
-                yield Document([], *text)
+                yield Document([], text)
                 continue
             is_foreseen = generator.random() < _FORESEEN_SHARE
-            foreseen = [*stories[number], next_sentences[number]]
-            yield Document(foreseen if is_foreseen else stories[number], *text)
-            if text[0] == FUTURE_PREDICTION_PROMPT and not is_foreseen:
+            told = stories[text.video]
+            foreseen = [*told, next_sentences[text.video]]
+            yield Document(foreseen if is_foreseen else told, text)
+            if text.prompt == FUTURE_PREDICTION_PROMPT and not is_foreseen:
                 # Again, to be read and not reckoned: so few words of a few documents would not be
                 # enough to learn where to look for them.
-                yield Document(foreseen, *text)
+                yield Document(foreseen, text)
 
 
 def build_language_model(
@@ -277,9 +276,9 @@ class _Batches(IterableDataset[list[_Row]]):
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> _Row:
-    sentences, prompt, response, turns = document
-    text = encode_example(tokenizer, prompt, response, max_tokens=448, earlier_turns=turns)
-    return _Row(encode_story(tokenizer, sentences), text)
+    _, prompt, response, turns = document.text
+    text = encode_example(tokenizer, prompt, response, _MAX_TOKENS, earlier_turns=turns)
+    return _Row(encode_story(tokenizer, document.sentences), text)
 
 
 def encode_story(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[str]) -> list[list[int]]:
@@ -323,9 +322,10 @@ def _told(model: LlamaForCausalLM, stories: Sequence[list[list[int]]]) -> Tensor
     A blind document has nothing but noise.
     """
     embeddings = story_embeddings(model, [row for sentences in stories for row in sentences])
-    scale = _EMBEDDING_NOISE * model.get_input_embeddings().weight.detach().std()
-    told = scale * torch.randn(len(stories), _NUM_SENTENCES, embeddings.shape[1])
-    for number, rows in enumerate(torch.split(embeddings, [len(each) for each in stories])):
+    scale = _EMBEDDING_NOISE * model.model.embed_tokens.weight.detach().std()
+    told: Tensor = scale * torch.randn(len(stories), _NUM_SENTENCES, embeddings.shape[1])
+    lengths = [len(each) for each in stories]
+    for number, rows in enumerate(torch.split(embeddings, lengths)):
         if len(rows):
             told[number] += rows[_any_order(len(rows))]
     return told

@@ -84,7 +84,8 @@ def question_rates(rollouts: Sequence[Rollout], generator: random.Random) -> Que
         rollouts: What happens.
         generator: Draws the questions about them.
     """
-    kept, weights = {}, {}
+    kept: dict[str, dict[tuple[str, str], float]] = {}
+    weights: dict[_Template, float] = {}
     for form, about in QUESTIONS_OF_FORMS.items():
         drawn = [list(about(rollout, generator)) for rollout in rollouts]
         kept[form] = kept_shares(question for questions in drawn for question in questions)
@@ -158,7 +159,7 @@ def _in_turn(names: Iterable[_Name], rates: QuestionRates, generator: random.Ran
     """Order templates at random: each form is the last equally often, rare templates often."""
     names = list(names)
     weights = {name: rates.weights.get(name[:2], 1.0) for name in names}
-    totals: Counter[str] = Counter()
+    totals: dict[str, float] = defaultdict(float)
     for name, weight in weights.items():
         totals[name.form] += weight
     # The largest of random numbers to the powers of 1 / weight is each with its weight's share.
@@ -189,8 +190,8 @@ def _by_kind(
             drawn[video, "question"][name].append((prompt, question.answer))
     for video, prompt, response in narrations(rollouts, generator):
         drawn[video, _KINDS[prompt]][_Name("", prompt)].append((prompt, response))
-    for video, about, statement, is_right in clevrer.statements(rollouts, generator):
-        judged = yes_no_prompt(about, statement), "yes" if is_right else "no"
+    for video, about_what, statement, is_right in clevrer.statements(rollouts, generator):
+        judged = yes_no_prompt(about_what, statement), "yes" if is_right else "no"
         # A name each, so that several of them make a conversation.
         drawn[video, "statement"][_Name("", judged[0])].append(judged)
     for video, rollout in enumerate(rollouts):
