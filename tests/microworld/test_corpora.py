@@ -7,13 +7,8 @@ import pytest
 from tiny_corpora import examples_in
 
 from vidreason.example import Example
-from vidreason.microworld.corpora import (
-    WorldConfig,
-    instructions,
-    rollout_of_video,
-    split_rollouts,
-    write_world,
-)
+from vidreason.microworld.corpora import WorldConfig, rollout_of_video, split_rollouts, write_world
+from vidreason.microworld.instructions import instructions
 from vidreason.microworld.language import next_sentence
 from vidreason.microworld.simulation import NEXT_KINDS, Rollout
 from vidreason.reasoning.predictions import parse_predictions

@@ -5,12 +5,12 @@ import random
 
 from vidreason.microworld.corpora import (
     WorldConfig,
-    instructions,
     split_rollouts,
     write_annotations,
     write_stills,
 )
 from vidreason.microworld.encoder_pretraining import clip_facts
+from vidreason.microworld.instructions import instructions
 from vidreason.microworld.renderer import frame_times
 
 CONFIG = WorldConfig(num_videos={"train": 12, "val": 12, "test": 12}, seed=3)

@@ -6,13 +6,8 @@ from collections import Counter, defaultdict
 import pytest
 from tiny_corpora import examples_in
 
-from vidreason.microworld.corpora import (
-    WorldConfig,
-    instructions,
-    questions_about,
-    split_rollouts,
-    write_stills,
-)
+from vidreason.microworld.corpora import WorldConfig, split_rollouts, write_stills
+from vidreason.microworld.instructions import instructions, questions_about
 from vidreason.microworld.language import next_sentence, sentence
 from vidreason.microworld.lesson_texts import question_rates, texts_about, texts_about_picture
 from vidreason.microworld.open_ended import open_questions

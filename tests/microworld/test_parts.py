@@ -11,8 +11,8 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.pretrain_microworld import main, pretrain
 from vidreason.config import merge_config
 from vidreason.microworld import parts
-from vidreason.microworld.corpora import questions_about
 from vidreason.microworld.encoder_pretraining import pretrain_encoder
+from vidreason.microworld.instructions import questions_about
 from vidreason.microworld.language import story
 from vidreason.microworld.language_pretraining import (
     build_language_model,

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from vidreason.example import Turn
 from vidreason.microworld import clevrer
-from vidreason.microworld.corpora import QUESTIONS_OF_FORMS, narrations, posed, shown_span
+from vidreason.microworld.corpora import shown_span
+from vidreason.microworld.instructions import QUESTIONS_OF_FORMS, narrations, posed
 from vidreason.microworld.multiple_choice import multiple_choice_questions
 from vidreason.microworld.questions import Question, is_kept, kept_shares
 from vidreason.microworld.simulation import Rollout
@@ -47,7 +48,7 @@ _CONVERSATION_SHARE = 0.75
 _EACH_ALONE = "test_of_time"
 """Form that has three templates only: several of its questions may be asked about a video."""
 _MAX_WEIGHT = 20.0
-"""Of templates that hardly a video has: they would take the place of all others in these."""
+"""The largest weight of a template: where a video has a rare one, others are asked as well."""
 _MAX_EARLIER = 4
 """The most questions before one."""
 
@@ -61,7 +62,7 @@ class _Name(NamedTuple):
     form: str
     template: str
     one: str = ""
-    """What tells questions of a template apart of which each may be asked."""
+    """Prompt of a question of which others of its template may be asked as well."""
 
 
 class QuestionRates(NamedTuple):
@@ -74,7 +75,7 @@ class QuestionRates(NamedTuple):
     kept: dict[str, dict[tuple[str, str], float]]
     """By the form: :func:`kept_shares`."""
     weights: dict[_Template, float]
-    """Of the templates: of one that few videos have it is large."""
+    """Weights of templates, large ones of those that few videos have."""
 
 
 def question_rates(rollouts: Sequence[Rollout], generator: random.Random) -> QuestionRates:
