@@ -5,7 +5,7 @@ story stands where the video embeddings will stand later (section 3.3: ``[E_visi
 sentence an embedding, each eighth of which is that part of one word's embedding. So what stage 1
 has to find is, for each thing and event of a video, one embedding that holds what is to be said
 about it; as word after word, in order, it did not find them (measured: 300 steps lowered the loss
-of a caption's token from 2.0 to 1.9). Sentences stand in any order, some twice, and noise makes the
+of a caption's token from 2.0 to 1.9). Sentences stand in any order, some again, and noise makes the
 model forgiving towards embeddings that are not quite made of words. Some instructions come without
 a story, so that the model also knows what it is like to be blind.
 
@@ -69,7 +69,7 @@ _NUM_SENTENCES = 32
 _MAX_WORDS = 8
 """Tokens of a sentence that an embedding can tell; no sentence of 150 videos had more."""
 _EMBEDDING_NOISE = 0.2
-"""Standard deviation of the noise on story embeddings, relative to theirs."""
+"""Standard deviation of the noise on story embeddings, relative to the words'."""
 _TEXTS_PER_STORY = 8
 """Texts about a story: its caption, which asks for everything that can be read, a prediction, and
 others of all forms. Of each of these the model has to see thousands before it answers it (measured,

@@ -119,7 +119,7 @@ def texts_about(
     """Return some instructions about each rollout.
 
     Args:
-        rollouts: What happens; questions are balanced over all of them.
+        rollouts: What happens.
         per_video: Number of texts about each.
         generator: Draws them.
         rates: Of questions.
