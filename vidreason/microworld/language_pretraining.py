@@ -223,7 +223,6 @@ def pretrain_language_model(
     learning_rate: float = 2e-3,
     seed: int = 0,
     report_every: int = 50,
-    num_workers: int = 1,
     start: LlamaForCausalLM | None = None,
 ) -> Iterator[tuple[int, dict[str, float], LlamaForCausalLM]]:
     """Train a Llama; yields ``(step, losses, model)`` now and then.
@@ -239,10 +238,10 @@ def pretrain_language_model(
         structure = LlamaForCausalLM(model.config)
     offer_packed_attention(model, structure)
     model.train()
-    # Drawing a document takes a third of the time that it is learnt in.
-    batches = DataLoader(
-        _Batches(tokenizer, seed + 1, batch_size), batch_size=None, num_workers=num_workers
-    )
+    # Drawing a document takes a third of the time that it is learnt in. One worker: of several, each
+    # would draw the same.
+    stream = _Batches(tokenizer, seed + 1, batch_size)
+    batches = DataLoader(stream, batch_size=None, num_workers=1)
     for step, losses in minimise(
         model.parameters(),
         lambda _: (_losses(model, rows) for rows in batches),
