@@ -238,7 +238,7 @@ def pretrain_language_model(
         structure = LlamaForCausalLM(model.config)
     offer_packed_attention(model, structure)
     model.train()
-    # Drawing a document takes a third of the time that it is learnt in. One worker: of several, each
+    # Drawing a document takes a third of the time that it is learnt in. Of several workers each
     # would draw the same.
     stream = _Batches(tokenizer, seed + 1, batch_size)
     batches = DataLoader(stream, batch_size=None, num_workers=1)
