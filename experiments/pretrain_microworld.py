@@ -6,11 +6,12 @@ Two further parts are for the baseline of program synthesis and are not shipped:
 ``programs``, the language model that writes programs for the questions of ``--world``.
 """
 
+import hashlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from experiments.program import exit_status
 from vidreason.command_line import CommandLineParser
@@ -18,6 +19,7 @@ from vidreason.microworld import parts
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 Model = TypeVar("Model", bound="nn.Module")
 
@@ -52,6 +54,7 @@ def pretrain(
     start: Path | None = None,
     learning_rate: float = 1e-3,
     seed: int = 0,
+    num_processes: int = 1,
 ) -> None:
     """Train one part and write it below ``out``.
 
@@ -64,16 +67,16 @@ def pretrain(
         start: Folder of parts to go on from, as this function writes it; None for random weights.
         learning_rate: The highest.
         seed: Of what is drawn to learn from, and of random weights.
+        num_processes: That train the language model together.
     """
-    import torch
-    from torch import nn
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
+    out.mkdir(parents=True, exist_ok=True)
+    if part == "language_model":
+        settings = _Reading(steps, width, num_layers, start, learning_rate, seed)
+        _pretrain_language_model(settings, num_processes, out)
+        return
     from vidreason.microworld.encoder_pretraining import pretrain_encoder
-    from vidreason.microworld.language_pretraining import pretrain_language_model, train_tokenizer
     from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
 
-    out.mkdir(parents=True, exist_ok=True)
     config = parts.perceiver_config()
     config.video_encoder.seed = config.segmenter.seed = seed
     # The configuration names what to start from; an empty name means random weights.
@@ -91,7 +94,7 @@ def pretrain(
             )
         )
         _save(encoder, out / parts.ENCODER_WEIGHTS.name)
-    elif part == "segmenter":
+    else:
         _save(
             _report(
                 pretrain_segmenter(
@@ -100,27 +103,70 @@ def pretrain(
             ),
             out / parts.SEGMENTER_WEIGHTS.name,
         )
+
+
+class _Reading(NamedTuple):
+    """Settings of the language model's training."""
+
+    steps: int
+    width: int
+    num_layers: int
+    start: Path | None
+    learning_rate: float
+    seed: int
+
+
+def _pretrain_language_model(settings: _Reading, num_processes: int, out: Path) -> None:
+    """Train the language model; an interrupted call with the same settings is gone on with."""
+    from torch import nn
+
+    from vidreason.microworld.pretraining import BATCHES_PER_STEP
+    from vidreason.microworld.training_processes import processes_of, training_processes
+
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()
+    progress = out / f"progress-{digest[:8]}.pt"
+    number = processes_of(BATCHES_PER_STEP, num_processes)
+    tokenizer, run = _reading(settings, progress)
+    with training_processes(number, _read_too, settings, progress):
+        model = _report(run)
+    folder = out / parts.LANGUAGE_MODEL_FOLDER.name
+    nn.Module.half(model).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    progress.unlink()
+
+
+def _read_too(settings: _Reading, progress: Path) -> None:
+    """Train the same language model in another process."""
+    for _ in _reading(settings, progress)[1]:
+        pass
+
+
+def _reading(
+    settings: _Reading, progress: Path
+) -> tuple["PreTrainedTokenizerFast", "Iterator[tuple[int, dict[str, float], LlamaForCausalLM]]"]:
+    """Return the tokenizer, and the training of the model."""
+    import torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from vidreason.microworld.language_pretraining import pretrain_language_model, train_tokenizer
+
+    model: LlamaForCausalLM | None = None
+    if settings.start is None:
+        tokenizer = train_tokenizer(parts.VOCAB_SIZE, settings.seed)
     else:
-        if start is None:
-            tokenizer, model = train_tokenizer(parts.VOCAB_SIZE, seed), None
-        else:
-            started = start / parts.LANGUAGE_MODEL_FOLDER.name
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(started)
-            model = LlamaForCausalLM.from_pretrained(started, dtype=torch.float32)
-        model = _report(
-            pretrain_language_model(
-                tokenizer,
-                steps=steps,
-                width=width,
-                num_layers=num_layers,
-                start=model,
-                learning_rate=learning_rate,
-                seed=seed,
-            )
-        )
-        folder = out / parts.LANGUAGE_MODEL_FOLDER.name
-        nn.Module.half(model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        folder = settings.start / parts.LANGUAGE_MODEL_FOLDER.name
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return tokenizer, pretrain_language_model(
+        tokenizer,
+        steps=settings.steps,
+        width=settings.width,
+        num_layers=settings.num_layers,
+        start=model,
+        learning_rate=settings.learning_rate,
+        seed=settings.seed,
+        progress=progress,
+    )
 
 
 def pretrain_look_head(steps: int, out: Path, *, learning_rate: float, seed: int = 0) -> None:
@@ -226,6 +272,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--world", type=Path, metavar="DIR", help="the world whose questions `programs` learns"
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="that train the language model together, at most 2 (default: %(default)s)",
+    )
     parser.add_argument("--learning-rate", type=float, help="(default: the shipped part's)")
     parser.add_argument(
         "--seed",
@@ -270,6 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             start=arguments.start,
             learning_rate=learning_rate,
             seed=arguments.seed,
+            num_processes=arguments.processes,
         )
 
     return exit_status("pretrain_microworld", run)

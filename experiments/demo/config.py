@@ -45,12 +45,14 @@ class DemoConfig:
     imagined_videos: int = 0
     """Videos that only the simulator sees, for training corpora with ``root: imagined``."""
     imagined_steps: int = 0
-    """Steps for which the fusion core learns from imagined videos before stage 1; 0 for none."""
-    tuning_steps: int = 0
-    """Steps for which the reasoner goes on learning from imagined videos after stage 2; 0 for
+    """Steps of 64 videos for which the fusion core learns from imagined ones before stage 1; 0 for
     none."""
+    tuning_steps: int = 0
+    """Steps of 64 videos for which the reasoner goes on learning from imagined ones after stage 2;
+    0 for none."""
     num_workers: int | None = None
-    """Processes that perceive; None for one per free core, 0 for the demo's own process."""
+    """Processes that perceive, and of the most that learn from imagined videos; None for one a free
+    core, 0 for the demo's own process."""
     num_shown_videos: int = 6
     """Test videos that are answered and shown in full."""
     both_stages: list[str] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """The demo's imagined videos: before the stages, in them, and after them."""
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,9 @@ from vidreason.microworld.fusion_pretraining import pretrain_fusion_core
 from vidreason.microworld.imagination import Imagination
 from vidreason.microworld.imagined_tuning import tune_reasoner
 from vidreason.microworld.imagined_world import write_imagined_world
+from vidreason.microworld.pretraining import BATCHES_PER_STEP
 from vidreason.microworld.scenes import rollout_of
+from vidreason.microworld.training_processes import processes_of, training_processes
 from vidreason.model import VideoReasoner
 from vidreason.perception.models import video_encoder_sizes
 from vidreason.perception.visual_tokens import VisualTokens
@@ -35,6 +38,9 @@ are drawn, up to these numbers: that takes 9 ms each, but 0.5 s to render and to
 (measured, AMD EPYC)."""
 _PROGRESS = "progress.pt"
 
+_Report = tuple[int, dict[str, float]]
+"""Steps and losses."""
+
 
 class Imagining:
     """Material of imagined videos: stories of the training split, and tokens of its videos.
@@ -45,6 +51,8 @@ class Imagining:
     """
 
     def __init__(self, experiment: ExperimentConfig, world_seed: int) -> None:
+        self.experiment = experiment
+        self.world_seed = world_seed
         self.source = token_source(experiment)
         captions = [each for each in experiment.data.train if each.reader == "webvid"]
         examples = list(open_corpora(captions, experiment.data.max_malformed_fraction))
@@ -78,41 +86,58 @@ def write_imagined_videos(imagining: Imagining, world: WorldConfig, root: Path) 
     store.flush()
 
 
-def write_fusion_core(
-    experiment: ExperimentConfig, imagining: Imagining, steps: int, path: Path
-) -> None:
+def write_fusion_core(imagining: Imagining, steps: int, path: Path) -> None:
     """Train a new fusion core on imagined videos; write it as ``fusion.warm_start`` reads it.
 
     An interrupted call leaves its state beside ``path``, and the next one goes on from there.
 
     Args:
-        experiment: The configuration that both stages share, with a Q-Former.
-        imagining: What the videos are made of.
+        imagining: What the videos are made of; its configuration has a Q-Former.
         steps: Optimizer steps.
         path: A safetensors file.
     """
+    experiment = imagining.experiment
+    path.parent.mkdir(parents=True, exist_ok=True)
+    progress = path.parent / _PROGRESS
+    fusion = _new_fusion_core(experiment)
+    arguments = experiment, imagining.world_seed, steps, progress
+    with training_processes(_processes(experiment), _pretrain_too, *arguments):
+        _show(_pretraining(fusion, imagining, steps, progress), steps, "imagine")
+    with atomic_file(path) as file:
+        file.write(save(fusion.state_dict()))
+    progress.unlink()
+
+
+def _new_fusion_core(experiment: ExperimentConfig) -> FusionCore:
     settings = experiment.reasoner
     torch.manual_seed(experiment.seed)
     sizes = word_embedding_size(load_language_model(settings.language_model))
     width = video_encoder_sizes(experiment.perceiver.video_encoder).width
     fusion = build_fusion(settings.fusion, width, *sizes)
     assert isinstance(fusion, FusionCore)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    progress = path.parent / _PROGRESS
-    with tqdm(total=steps, desc="imagine", unit="step") as bar:
-        for step, losses, _ in pretrain_fusion_core(
-            fusion,
-            imagining.imagination,
-            imagining.stories,
-            steps=steps,
-            progress=progress,
-            seed=experiment.seed,
-        ):
-            bar.update(step - bar.n)
-            bar.set_postfix({name: f"{value:.2f}" for name, value in losses.items()})
-    with atomic_file(path) as file:
-        file.write(save(fusion.state_dict()))
-    progress.unlink()
+    return fusion
+
+
+def _pretraining(
+    fusion: FusionCore, imagining: Imagining, steps: int, progress: Path
+) -> Iterator[_Report]:
+    return pretrain_fusion_core(
+        fusion,
+        imagining.imagination,
+        imagining.stories,
+        steps=steps,
+        progress=progress,
+        seed=imagining.experiment.seed,
+    )
+
+
+def _pretrain_too(
+    experiment: ExperimentConfig, world_seed: int, steps: int, progress: Path
+) -> None:
+    """Pre-train the same fusion core in another process."""
+    fusion, imagining = _new_fusion_core(experiment), Imagining(experiment, world_seed)
+    for _ in _pretraining(fusion, imagining, steps, progress):
+        pass
 
 
 def write_tuned_reasoner(
@@ -130,20 +155,52 @@ def write_tuned_reasoner(
         folder: Where to; of the form ``trained``.
     """
     trained, provenance = reasoner_of_checkpoint(run)
-    with tempfile.TemporaryDirectory() as scratch:
-        trained.save_pretrained(Path(scratch) / folder.name)
-        reasoner = VideoReasoner.from_pretrained(Path(scratch) / folder.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     progress = folder.parent / _PROGRESS
-    with tqdm(total=steps, desc="tune", unit="step") as bar:
-        for step, losses in tune_reasoner(
-            *(reasoner, imagining.imagination, imagining.stories, imagining.perceived),
-            steps=steps,
-            progress=progress,
-            seed=seed,
-        ):
-            bar.update(step - bar.n)
-            bar.set_postfix({name: f"{value:.2f}" for name, value in losses.items()})
+    with tempfile.TemporaryDirectory() as scratch:
+        start = Path(scratch) / folder.name
+        trained.save_pretrained(start)
+        reasoner = VideoReasoner.from_pretrained(start)
+        arguments = start, imagining.experiment, imagining.world_seed, steps, seed, progress
+        with training_processes(_processes(imagining.experiment), _tune_too, *arguments):
+            _show(_tuning(reasoner, imagining, steps, seed, progress), steps, "tune")
     checkpoint = f"{provenance.checkpoint}, and {steps} steps on imagined videos"
     reasoner.save_pretrained(folder, provenance=replace(provenance, checkpoint=checkpoint))
     progress.unlink()
+
+
+def _tuning(
+    reasoner: VideoReasoner, imagining: Imagining, steps: int, seed: int, progress: Path
+) -> Iterator[_Report]:
+    return tune_reasoner(
+        *(reasoner, imagining.imagination, imagining.stories, imagining.perceived),
+        steps=steps,
+        progress=progress,
+        seed=seed,
+    )
+
+
+def _tune_too(
+    start: Path,
+    experiment: ExperimentConfig,
+    world_seed: int,
+    steps: int,
+    seed: int,
+    progress: Path,
+) -> None:
+    """Tune the same reasoner in another process."""
+    reasoner, imagining = VideoReasoner.from_pretrained(start), Imagining(experiment, world_seed)
+    for _ in _tuning(reasoner, imagining, steps, seed, progress):
+        pass
+
+
+def _processes(experiment: ExperimentConfig) -> int:
+    return processes_of(BATCHES_PER_STEP, experiment.perceive.num_workers)
+
+
+def _show(reports: Iterator[_Report], steps: int, name: str) -> None:
+    """Train to the end, with a bar."""
+    with tqdm(total=steps, desc=name, unit="step") as bar:
+        for step, losses in reports:
+            bar.update(step - bar.n)
+            bar.set_postfix({name: f"{value:.2f}" for name, value in losses.items()})

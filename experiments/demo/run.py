@@ -162,9 +162,7 @@ def _before_the_stages(
                 title="imagine: the fusion core's start",
                 settings=[config.imagined_steps, shared.seed, _language_model_hashes(config)],
                 outputs=(fusion_core.parent,),
-                work=lambda: write_fusion_core(
-                    shared, imagining(), config.imagined_steps, fusion_core
-                ),
+                work=lambda: write_fusion_core(imagining(), config.imagined_steps, fusion_core),
             )
         )
     return wanted

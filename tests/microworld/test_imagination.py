@@ -137,7 +137,7 @@ def test_batches_are_the_same_for_any_workers_and_start(imagination, stories):
 
     whole = features(ImaginedBatches(imagination, stories, batch_size=4, seed=3))
     assert len({float(each.sum()) for each in whole}) == 3
-    later = features(ImaginedBatches(imagination, stories, batch_size=4, seed=3, first=1))
+    later = features(ImaginedBatches(imagination, stories, batch_size=4, seed=3, numbers=(1,)))
     stream = ImaginedBatches(imagination, stories, batch_size=4, seed=3)
     loaded = features(DataLoader(stream, batch_size=None, num_workers=2))
     assert all(map(torch.equal, later, whole[1:]))
@@ -151,7 +151,7 @@ def train(imagination, stories, steps, stop_after=None, progress=None, **options
     run = pretrain_fusion_core(
         fusion, imagination, stories, steps=steps, num_workers=0, progress=progress, **options
     )
-    losses = [values for _, values, _ in islice(run, stop_after)]
+    losses = [values for _, values in islice(run, stop_after)]
     return losses, fusion.state_dict()
 
 

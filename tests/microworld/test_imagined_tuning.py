@@ -108,9 +108,13 @@ def test_lessons_are_the_same_for_any_workers_and_start(imagination, videos):
 
     whole = seen(lessons(imagination, videos, encoded))
     assert len({float(features.sum()) for features, _, _ in whole}) == 3
-    later = seen(lessons(imagination, videos, encoded, first=1))
+    later = seen(lessons(imagination, videos, encoded, numbers=(1,)))
     loaded = seen(DataLoader(lessons(imagination, videos, encoded), None, num_workers=2))
-    for ours, theirs in [*zip(later, whole[1:], strict=False), *zip(loaded, whole, strict=True)]:
+    even = seen(lessons(imagination, videos, encoded, numbers=(0, 0, 2)))
+    odd = seen(lessons(imagination, videos, encoded, numbers=(0, 1, 2)))
+    same = [*zip(later, whole[1:], strict=False), *zip(loaded, whole, strict=True)]
+    same += [(even[0], whole[0]), (odd[0], whole[1]), (even[1], whole[2])]
+    for ours, theirs in same:
         assert all(map(torch.equal, ours, theirs))
 
 
@@ -144,7 +148,12 @@ def test_an_interrupted_tuning_goes_on_as_if_it_had_not_been(
 
 
 def test_it_learns_texts_and_facts(reasoner, imagination, videos):
-    losses = tuned(reasoner, imagination, videos, 16, batch_size=8, learning_rate=1e-2)
+    losses = tuned(
+        *(reasoner, imagination, videos, 16),
+        batch_size=8,
+        batches_per_step=1,
+        learning_rate=1e-2,
+    )
     for name in ("text", "next", "shapes", "events", "numbers"):
         first, last = (fmean(each[name] for each in part) for part in (losses[:3], losses[-6:]))
         assert last < 0.97 * first, name

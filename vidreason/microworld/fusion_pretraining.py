@@ -19,9 +19,15 @@ from torch.utils.data import DataLoader, IterableDataset
 from vidreason.fusion.fusion_core import FusionCore
 from vidreason.microworld.facts import FACT_WEIGHTS, FactHeads, Facts, facts_of
 from vidreason.microworld.imagination import Imagination
-from vidreason.microworld.pretraining import autocast, batch_numbers, minimise
+from vidreason.microworld.pretraining import (
+    BATCHES_PER_STEP,
+    autocast,
+    batch_numbers,
+    minimise,
+)
 from vidreason.microworld.simulation import Rollout
 from vidreason.microworld.symmetries import draw_view
+from vidreason.microworld.training_processes import process_rank
 from vidreason.perception.visual_tokens import VisualBatch, collate_visual_tokens
 
 
@@ -38,7 +44,7 @@ class ImaginedBatches(IterableDataset[_Batch]):
         stories: What happens in the videos, up to symmetries.
         batch_size: Videos of a batch.
         seed: Of the choice of stories and symmetries.
-        first: Number of the first batch.
+        numbers: Arguments of :func:`batch_numbers`.
     """
 
     def __init__(
@@ -47,16 +53,16 @@ class ImaginedBatches(IterableDataset[_Batch]):
         stories: Sequence[Rollout],
         batch_size: int,
         seed: int,
-        first: int = 0,
+        numbers: tuple[int, ...] = (0,),
     ) -> None:
         self.imagination = imagination
         self.stories = stories
         self.batch_size = batch_size
         self.seed = seed
-        self.first = first
+        self.numbers = numbers
 
     def __iter__(self) -> Iterator[_Batch]:
-        for number in batch_numbers(self.first):
+        for number in batch_numbers(*self.numbers):
             yield self._batch(random.Random(f"imagined/{self.seed}/{number}"))
 
     def _batch(self, generator: random.Random) -> _Batch:
@@ -73,21 +79,23 @@ def pretrain_fusion_core(
     stories: Sequence[Rollout],
     *,
     steps: int,
-    batch_size: int = 64,
+    batch_size: int = 32,
+    batches_per_step: int = BATCHES_PER_STEP,
     learning_rate: float = 1.5e-3,
     num_workers: int = 1,
     seed: int = 0,
     report_every: int = 50,
     progress: Path | None = None,
-) -> Iterator[tuple[int, dict[str, float], FusionCore]]:
-    """Train ``fusion`` in place; yields ``(step, losses, fusion)`` now and then.
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Train ``fusion`` in place; yields ``(step, losses)`` now and then.
 
     Args:
         fusion: A new fusion core.
         imagination: Gives the visual tokens.
         stories: What happens in training videos.
         steps: Optimizer steps.
-        batch_size: Videos of a step.
+        batch_size: Videos of a batch.
+        batches_per_step: Batches whose gradients are averaged.
         learning_rate: The highest.
         num_workers: Processes that imagine; 0 for none beside the training one.
         seed: Of the batches and of the heads.
@@ -98,14 +106,15 @@ def pretrain_fusion_core(
     heads = FactHeads(fusion)
 
     def losses_from(first: int) -> Iterator[dict[str, Tensor]]:
-        stream = ImaginedBatches(imagination, stories, batch_size, seed, first)
+        numbers = (first, *process_rank())
+        stream = ImaginedBatches(imagination, stories, batch_size, seed, numbers)
         for batch in DataLoader(stream, batch_size=None, num_workers=num_workers):
             with autocast():
                 embeddings = fusion(batch.visual)
                 losses = heads.losses(embeddings, batch.facts)
             yield losses
 
-    for step, losses in minimise(
+    yield from minimise(
         [*fusion.parameters(), *heads.parameters()],
         losses_from,
         FACT_WEIGHTS,
@@ -113,6 +122,6 @@ def pretrain_fusion_core(
         learning_rate=learning_rate,
         weight_decay=0.05,
         report_every=report_every,
+        batches_per_step=batches_per_step,
         progress=progress,
-    ):
-        yield step, losses, fusion
+    )

@@ -30,10 +30,16 @@ from vidreason.microworld.lesson_texts import (
     texts_about,
     texts_about_picture,
 )
-from vidreason.microworld.pretraining import autocast, batch_numbers, minimise
+from vidreason.microworld.pretraining import (
+    BATCHES_PER_STEP,
+    autocast,
+    batch_numbers,
+    minimise,
+)
 from vidreason.microworld.simulation import Rollout
 from vidreason.microworld.still_images import looks
 from vidreason.microworld.symmetries import draw_view
+from vidreason.microworld.training_processes import process_rank
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch, VisualTokens, collate_visual_tokens
 from vidreason.reasoning.language_model import causal_lm
@@ -87,7 +93,7 @@ class Lessons(IterableDataset[Lesson]):
         batch_size: Videos of a batch, pictures included; at least 2.
         texts_per_video: A prediction, and other texts.
         seed: Of all that is drawn.
-        first: Number of the first batch.
+        numbers: Arguments of :func:`batch_numbers`.
     """
 
     def __init__(
@@ -100,7 +106,7 @@ class Lessons(IterableDataset[Lesson]):
         batch_size: int,
         texts_per_video: int,
         seed: int,
-        first: int = 0,
+        numbers: tuple[int, ...] = (0,),
     ) -> None:
         self.imagination = imagination
         self.stories = stories
@@ -112,10 +118,10 @@ class Lessons(IterableDataset[Lesson]):
         self.batch_size = batch_size
         self.texts_per_video = texts_per_video
         self.seed = seed
-        self.first = first
+        self.numbers = numbers
 
     def __iter__(self) -> Iterator[Lesson]:
-        for number in batch_numbers(self.first):
+        for number in batch_numbers(*self.numbers):
             yield self._lesson(number)
 
     def _lesson(self, number: int) -> Lesson:
@@ -177,6 +183,7 @@ def tune_reasoner(
     *,
     steps: int,
     batch_size: int = 32,
+    batches_per_step: int = BATCHES_PER_STEP,
     texts_per_video: int = 2,
     learning_rate: float = 5e-4,
     num_workers: int = 1,
@@ -192,7 +199,8 @@ def tune_reasoner(
         stories: What happens in training videos.
         perceived: Perceived training videos, which are shown beside the imagined ones.
         steps: Optimizer steps.
-        batch_size: Videos of a step.
+        batch_size: Videos of a batch.
+        batches_per_step: Batches whose gradients are averaged.
         texts_per_video: Texts about each, a prediction among them.
         learning_rate: The highest.
         num_workers: Processes that imagine; 0 for none beside the training one.
@@ -221,7 +229,7 @@ def tune_reasoner(
             batch_size=batch_size,
             texts_per_video=texts_per_video,
             seed=seed,
-            first=first,
+            numbers=(first, *process_rank()),
         )
         for lesson in DataLoader(lessons, batch_size=None, num_workers=num_workers):
             with autocast():
@@ -241,6 +249,7 @@ def tune_reasoner(
         learning_rate=learning_rate,
         weight_decay=0.05,
         report_every=report_every,
+        batches_per_step=batches_per_step,
         progress=progress,
     )
     reasoner.eval()

@@ -19,6 +19,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -30,9 +31,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from vidreason.microworld.language import WAYS, next_sentence, story
 from vidreason.microworld.lesson_texts import LessonText, question_rates, texts_about
 from vidreason.microworld.parts import NUM_LAYERS, WIDTH
-from vidreason.microworld.pretraining import autocast, minimise
+from vidreason.microworld.pretraining import BATCHES_PER_STEP, autocast, minimise
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.microworld.simulation import SHAPES
+from vidreason.microworld.training_processes import process_rank
 from vidreason.reasoning.log_likelihoods import row_log_likelihoods
 from vidreason.reasoning.packed_attention import offer_packed_attention
 from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT
@@ -76,6 +78,8 @@ others of all forms. Of each of these the model has to see thousands before it a
 docs/prediction.md)."""
 _MAX_TOKENS = 448  # of a text
 _ROLLOUTS_PER_BLOCK = 400  # drawn from one seed
+_DOCUMENTS_PER_BLOCK = _ROLLOUTS_PER_BLOCK * _TEXTS_PER_STORY
+"""Documents of a block that are learnt, so that a batch's number tells which block it is in."""
 _HEAD_WIDTH = 32  # channels of an attention head
 
 
@@ -123,27 +127,33 @@ def train_tokenizer(vocab_size: int, seed: int = 0) -> PreTrainedTokenizerFast:
 def documents(seed: int) -> Iterator[Document]:
     """An endless stream of documents about rollouts of the split ``pretraining``."""
     for block in count():
-        generator = random.Random(f"pretraining/{seed}/documents/{block}")
-        rollouts = [draw_rollout(generator) for _ in range(_ROLLOUTS_PER_BLOCK)]
-        stories = [[f" {text}." for text in story(rollout)] for rollout in rollouts]
-        # As a prediction begins, which makes it easy to find.
-        next_sentences = [f"1. {next_sentence(each, each.next_event())}." for each in rollouts]
-        rates = question_rates(rollouts, generator)
-        always = ("prediction", "caption")
-        drawn = texts_about(rollouts, _TEXTS_PER_STORY, generator, rates, always)
-        generator.shuffle(drawn)
-        for text in drawn:
-            if generator.random() < _BLIND_SHARE:
-                yield Document([], text)
-                continue
-            is_foreseen = generator.random() < _FORESEEN_SHARE
-            told = stories[text.video]
-            foreseen = [*told, next_sentences[text.video]]
-            yield Document(foreseen if is_foreseen else told, text)
-            if text.prompt == FUTURE_PREDICTION_PROMPT and not is_foreseen:
-                # Again, to be read and not reckoned: so few words of a few documents would not be
-                # enough to learn where to look for them.
-                yield Document(foreseen, text)
+        yield from _block(seed, block)
+
+
+def _block(seed: int, number: int) -> Iterator[Document]:
+    """Yield the documents of one block, ``_DOCUMENTS_PER_BLOCK`` or more."""
+    generator = random.Random(f"pretraining/{seed}/documents/{number}")
+    rollouts = [draw_rollout(generator) for _ in range(_ROLLOUTS_PER_BLOCK)]
+    stories = [[f" {text}." for text in story(rollout)] for rollout in rollouts]
+    # As a prediction begins, which makes it easy to find.
+    next_sentences = [f"1. {next_sentence(each, each.next_event())}." for each in rollouts]
+    rates = question_rates(rollouts, generator)
+    drawn = texts_about(
+        rollouts, _TEXTS_PER_STORY, generator, rates, always=("prediction", "caption")
+    )
+    generator.shuffle(drawn)
+    for text in drawn:
+        if generator.random() < _BLIND_SHARE:
+            yield Document([], text)
+            continue
+        is_foreseen = generator.random() < _FORESEEN_SHARE
+        told = stories[text.video]
+        foreseen = [*told, next_sentences[text.video]]
+        yield Document(foreseen if is_foreseen else told, text)
+        if text.prompt == FUTURE_PREDICTION_PROMPT and not is_foreseen:
+            # Again, to be read and not reckoned: so few words of a few documents would not be
+            # enough to learn where to look for them.
+            yield Document(foreseen, text)
 
 
 def build_language_model(
@@ -220,15 +230,36 @@ def pretrain_language_model(
     width: int = WIDTH,
     num_layers: int = NUM_LAYERS,
     batch_size: int = 32,
+    batches_per_step: int = BATCHES_PER_STEP,
     learning_rate: float = 2e-3,
     seed: int = 0,
     report_every: int = 50,
     start: LlamaForCausalLM | None = None,
+    progress: Path | None = None,
 ) -> Iterator[tuple[int, dict[str, float], LlamaForCausalLM]]:
     """Train a Llama; yields ``(step, losses, model)`` now and then.
 
-    It is ``start``, to which layers are added, or one of random weights and the given sizes.
+    Args:
+        tokenizer: Of :func:`train_tokenizer`.
+        steps: Optimizer steps.
+        width: Of a new model.
+        num_layers: Of the result.
+        batch_size: Documents of a batch; it divides ``_DOCUMENTS_PER_BLOCK``.
+        batches_per_step: Batches whose gradients are averaged.
+        learning_rate: The highest.
+        seed: Of the documents, and of random weights.
+        report_every: Steps between two reports.
+        start: The model to go on from, to which layers are added; None for random weights.
+        progress: File that an interrupted call leaves and a later one goes on from.
+
+    Raises:
+        ValueError: Batches of this size do not fill a block of documents.
     """
+    if _DOCUMENTS_PER_BLOCK % batch_size:
+        raise ValueError(
+            f"batch_size is {batch_size}; it must be a divisor of {_DOCUMENTS_PER_BLOCK:,}, the "
+            "documents of a block"
+        )
     torch.manual_seed(seed)
     if start is None:
         model = build_language_model(tokenizer, seed, width=width, num_layers=num_layers)
@@ -238,18 +269,23 @@ def pretrain_language_model(
         structure = LlamaForCausalLM(model.config)
     offer_packed_attention(model, structure)
     model.train()
-    # Drawing a document takes a third of the time that it is learnt in. Of several workers each
-    # would draw the same.
-    stream = _Batches(tokenizer, seed + 1, batch_size)
-    batches = DataLoader(stream, batch_size=None, num_workers=1)
+
+    def losses_from(first: int) -> Iterator[dict[str, Tensor]]:
+        # Drawing a document takes a third of the time that it is learnt in.
+        stream = _Batches(tokenizer, seed + 1, batch_size, first, *process_rank())
+        for rows in DataLoader(stream, batch_size=None, num_workers=1):
+            yield _losses(model, rows)
+
     for step, losses in minimise(
         model.parameters(),
-        lambda _: (_losses(model, rows) for rows in batches),
+        losses_from,
         {"response": 1.0},
         steps=steps,
         learning_rate=learning_rate,
         weight_decay=0.05,
         report_every=report_every,
+        batches_per_step=batches_per_step,
+        progress=progress,
     ):
         yield step, losses, model
 
@@ -261,17 +297,41 @@ class _Row(NamedTuple):
 
 
 class _Batches(IterableDataset[list[_Row]]):
-    """An endless stream of batches, for one worker at most."""
+    """An endless stream of the batches of one process, for one worker at most.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int) -> None:
+    Args:
+        tokenizer: Encodes the texts.
+        seed: Of the documents.
+        batch_size: Documents of a batch.
+        first: Batches that are skipped.
+        rank: Of the process.
+        num_processes: That train together, each on blocks of its own: drawing them takes long.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        seed: int,
+        batch_size: int,
+        first: int,
+        rank: int,
+        num_processes: int,
+    ) -> None:
         self.tokenizer = tokenizer
         self.seed = seed
         self.batch_size = batch_size
+        self.first_block, self.skipped = divmod(first, _DOCUMENTS_PER_BLOCK // batch_size)
+        self.rank = rank
+        self.num_processes = num_processes
 
     def __iter__(self) -> Iterator[list[_Row]]:
-        stream = documents(self.seed)
-        while True:
-            yield [_encode(self.tokenizer, each) for each in islice(stream, self.batch_size)]
+        skipped = self.skipped * self.batch_size
+        for turn in count(self.first_block):
+            block = _block(self.seed, turn * self.num_processes + self.rank)
+            learnt = islice(block, skipped, _DOCUMENTS_PER_BLOCK)
+            while batch := list(islice(learnt, self.batch_size)):
+                yield [_encode(self.tokenizer, document) for document in batch]
+            skipped = 0
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> _Row:
