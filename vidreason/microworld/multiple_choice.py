@@ -38,7 +38,7 @@ def multiple_choice_questions(rollout: Rollout, generator: random.Random) -> Ite
     """Yield all multiple-choice questions about a rollout, in a fixed order."""
     events = rollout.happened()
     # NExT-QA's types: C causal (W why, H how), T temporal (P before, N after, C meanwhile),
-    # D descriptive (C count, L place, O another object).
+    # D descriptive (C count, L location, O another object).
     yield from _causes_of_motion(rollout, events, generator)
     yield from _causes_of_stopping(rollout, events, generator)
     yield from _manners(rollout, events)
