@@ -72,6 +72,7 @@ class ExtrapolationAnswerer(Answerer):
         tokens = self._source(*example.media_span)
         rollout = self._probe.rollout(tokens)
         event = None if rollout is None else rollout.next_event()
+        # Where the reckoning finds no end of contacts, nothing is predicted.
         text = "" if rollout is None else next_sentence(rollout, event)
         return Reply(output=format_predictions([Prediction(text, "", 1.0)]) if text else "")
 
@@ -85,7 +86,7 @@ def _reply(events: Sequence[NextEvent]) -> Reply:
     futures = tuple(
         Future(
             event=event.text,
-            log_likelihood=log(event.probability),
+            log_likelihood=log(event.probability),  # above 0: each came at least once
             probability=event.probability,
             justification=event.justification,
             seconds=event.seconds,

@@ -27,7 +27,7 @@ from vidreason.microworld.simulation import (
 )
 
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
-_FOLDER_SIZE = 1000
+_FOLDER_SIZE = 1000  # videos
 _MAX_DRAWN = 4  # of the possible ones, at most
 
 
@@ -118,6 +118,7 @@ def _balanced(drafts: Sequence[list[_Draft]], generator: random.Random) -> list[
     Else a text says much about its answer: an object enters whether or not another is removed.
     A question stays with at least one choice.
     """
+    # Scene, question and position of each choice, by kind and form, the right ones apart.
     cells: dict[tuple[str, str], dict[bool, list[tuple[int, int, int]]]] = defaultdict(
         lambda: {True: [], False: []}
     )
@@ -127,6 +128,7 @@ def _balanced(drafts: Sequence[list[_Draft]], generator: random.Random) -> list[
                 cells[draft.kind, choice.form][choice.is_right].append((scene, number, position))
     kept: set[tuple[int, int, int]] = set()
     for cell in cells.values():
+        # As many right as wrong ones stay; a form that is never wrong, or never right, goes.
         quota = min(map(len, cell.values()))
         for positions in cell.values():
             kept.update(generator.sample(positions, quota))
@@ -150,14 +152,18 @@ def _what_if(rollout: Rollout, removed: Color, generator: random.Random) -> Iter
     try:
         without = simulate(rollout.scene.without(removed))
     except UnsettledSceneError:
+        # Nobody can say what happens in a scene that jams.
         return
+    # Without the body nothing can happen to it or by it: that would be no question.
     factual = [e for e in rollout.happened() if removed not in (e.subject, e.target)]
+    # By sentence: two events that read alike are one choice.
     happens = {sentence(rollout, event): event for event in without.happened()}
     possible = {sentence(rollout, event): event for event in factual} | happens
     # Besides, events that happen neither way.
     colors = [body.color for body in rollout.scene.bodies if body.color != removed]
     twisted = [twist for event in possible.values() for twist in _twists(rollout, event, colors)]
     never = {sentence(rollout, event): event for event in twisted}
+    # Sorted, as a set of texts has another order in each process.
     drawn = _sample(sorted(possible), generator)
     drawn += generator.sample(sorted(never.keys() - possible), 1) if never.keys() - possible else []
     choices = [_Choice(text, (never | possible)[text].kind, text in happens) for text in drawn]
@@ -190,6 +196,7 @@ def _is_needed(rollout: Rollout, color: Color, event: Event) -> bool:
     try:
         without = simulate(rollout.scene.without(color))
     except UnsettledSceneError:
+        # A scene that jams tells nothing, and the choice counts as wrong.
         return False
     return sentence(rollout, event) not in {sentence(rollout, e) for e in without.happened()}
 
@@ -199,6 +206,7 @@ def _predictive(rollout: Rollout, generator: random.Random) -> Iterator[_Draft]:
     event = rollout.next_event()
     if event is None:
         return
+    # What comes later, up to the horizon, would be no wrong choice.
     happens = {sentence(rollout, e) for e in rollout.happened(HORIZON_SECONDS, after=VIDEO_SECONDS)}
     present = [b.color for b in rollout.scene.bodies if rollout.present(b.color, VIDEO_SECONDS)]
     twisted = _twists(rollout, event, present)
@@ -217,6 +225,7 @@ def _twists(rollout: Rollout, event: Event, colors: Sequence[Color]) -> list[Eve
     sides: tuple[str | None, ...] = (None,) if event.side is None else SIDES
     targets: list[Color | None] = [None] if event.target is None else [*colors]
     return [
+        # Only a body that touches in that way can take the subject's part.
         replace(event, subject=subject, target=target, side=side)
         for subject, target, side in product(colors, targets, sides)
         if subject != target and (event.target is None or _touches(rollout, subject, event.kind))

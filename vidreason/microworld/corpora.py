@@ -101,6 +101,7 @@ def write_world(root: Path, config: WorldConfig) -> None:
 def split_rollouts(split: str, config: WorldConfig) -> dict[str, Rollout]:
     """Return what happens in each video of a split, by the video's id."""
     return {
+        # The first digit tells the split, so that no two splits share an id.
         f"{_SPLIT_DIGITS[split]}{index:010d}": rollout
         for index, rollout in draw_rollouts(split, config.num_videos[split], config.seed)
     }
@@ -119,6 +120,7 @@ def write_annotations(
     generator = random.Random(f"questions/{split}/{config.seed}")
     _write_webvid(root / "webvid", split, rollouts)
     closed = ask(rollouts, multiple_choice_questions, config.questions_per_video, generator)
+    # NExT-GQA asks about the same questions, and so shares these rows.
     rows = _nextqa_rows(arrange(closed, generator))
     columns = ("video", *_NEXTQA_COLUMNS)
     write_csv(root / "nextqa" / f"{split}.csv", columns, [row for row, _ in rows])
@@ -175,6 +177,7 @@ def link_video(root: Path, split: str, video_id: str) -> None:
     ]
     for link in links:
         link.parent.mkdir(parents=True, exist_ok=True)
+        # os.link does not replace what an interrupted call has left.
         link.unlink(missing_ok=True)
         try:
             os.link(original, link)
@@ -190,6 +193,7 @@ def _write_webvid(folder: Path, split: str, rollouts: dict[str, Rollout]) -> Non
             "name": caption(rollout),
             "page_idx": str(int(video_id[1:]) // _PAGE_SIZE),
             "page_dir": _page(video_id),
+            # WebVid's way of writing a duration.
             "duration": f"PT00H00M{seconds:02d}S",
             "contentUrl": "",
         }
@@ -209,7 +213,7 @@ def _nextqa_rows(choices: list[tuple[str, Choice]]) -> list[tuple[dict[str, Any]
             "height": FRAME_SIZE,
             "question": choice.question.text,
             "answer": choice.answer_index,
-            "qid": number - 1,
+            "qid": number - 1,  # from 0 in each video
             "type": choice.question.type,
         }
         row |= {f"a{index}": option for index, option in enumerate(choice.options)}
@@ -250,6 +254,7 @@ def shown_span(question: Question) -> tuple[float, float]:
 def _write_map(folder: Path, video_ids: list[str]) -> None:
     path = folder / "map_vid_vidorID.json"
     known = json.loads(path.read_text()) if path.exists() else {}
+    # One map for all splits, to which each adds its videos.
     known |= {video_id: f"{video_id[:4]}/{video_id}" for video_id in video_ids}
     write_json(path, known)
 
@@ -257,6 +262,7 @@ def _write_map(folder: Path, video_ids: list[str]) -> None:
 def _write_activitynet_qa(folder: Path, split: str, rows: list[tuple[str, Question]]) -> None:
     questions, answers = [], []
     for video_id, number, question in count_per_video(rows):
+        # Ids of questions have the v_ of the videos' file names; video_name has none.
         question_id = f"v_{video_id}_{number}"
         questions.append(
             {"video_name": video_id, "question": question.text, "question_id": question_id}
@@ -282,6 +288,7 @@ def _write_causal_vid_instruct(
                 "video_id": video_id,
                 "start": None,  # the whole video: its tokens are those of the other corpora
                 "end": None,
+                # Both prompts that ask for an explanation, in turn.
                 "instruction": (EVENT_REASONING_PROMPT, CAUSAL_EXPLANATION_PROMPT)[number % 2],
                 "causal_explanation": explanation(rollout),
                 "prediction": next_sentence(rollout, outcome),

@@ -68,6 +68,7 @@ def facts_of(rollout: Rollout) -> Facts:
     for color in COLORS:
         body = next((each for each in rollout.scene.bodies if each.color == color), None)
         shapes.append(len(SHAPES) if body is None else SHAPES.index(body.shape))
+        # Position at the start, then position and velocity at the end; NaN outside of the arena.
         state = [float("nan")] * _NUM_STATES
         if body is not None and rollout.present(color, 0.0):
             state[:2] = (edge / ARENA for edge in rollout.state(color, 0.0)[:2])
@@ -134,6 +135,7 @@ class FactHeads(nn.Module):
     def losses(self, embeddings: Tensor, facts: Facts) -> dict[str, Tensor]:
         """Return cross-entropies and, for numbers, the smooth L1 distance, named as the weights."""
         outputs = self(embeddings)
+        # Nothing is learnt of positions and times that are none: (B, N).
         known = facts.numbers.isfinite()
         shapes = outputs["shapes"].float().unflatten(1, (len(COLORS), -1))  # (B, C, 4)
         next_event = [

@@ -113,22 +113,27 @@ class Imagination:
         for tokens, rollout in videos:
             rows = (tokens.kinds == OBJECT_TOKEN).nonzero().flatten().tolist()
             seconds = tokens.spans[:, 0].tolist()
+            # What is truly in sight at each key frame that has an object token.
             sights = {time: _sights(rollout, time) for time in sorted({seconds[r] for r in rows})}
             times |= set(sights)
             num_others, matched, tracks = 0, set(), dict[int, str]()
+            # All that could have been perceived, by kinds that are missed equally often.
             for sight in (sight for seen in sights.values() for sight in seen):
                 num_sights[sight.kind] += 1
             for row in rows:
                 box, area = tokens.boxes[row], tokens.areas[row]
+                # Each token shows the thing that its box covers, or none of the world's.
                 best = _best_sight(sights[seconds[row]], box.tolist())
                 if best is None:
                     others.append((tokens.features[row], box, area))
                     num_others += 1
                     continue
                 matches[best.looks].append((best, tokens.features[row], box, area))
+                # A thing that two tokens show at one moment counts once.
                 num_found[best.kind] += (seconds[row], best.thing) not in matched
                 matched.add((seconds[row], best.thing))
                 track = int(tokens.track_ids[row])
+                # A known track either goes on with its thing, or has gone over to another one.
                 num_tracked += track in tracks
                 num_strange += tracks.get(track, best.thing) != best.thing
                 tracks[track] = best.thing
@@ -150,6 +155,7 @@ class Imagination:
             row for time in self._times for row in self._seen(rollout, time, numbers, generator)
         ]
         rows += self._strange(self._times, 1, generator)
+        # As perceived tokens come: in order of time.
         rows.sort(key=lambda row: row[0])
         return _object_tokens(rows, self._draw_noise(len(rows), generator), VIDEO_SECONDS)
 
@@ -162,6 +168,7 @@ class Imagination:
         """
         rows = self._seen(rollout, time, {}, generator)
         rows += self._strange([time], len(self._times), generator)
+        # Perceived once, so that all K key frames have the same noise: (N, D) -> (K * N, D)
         noise = self._draw_noise(len(rows), generator).repeat(len(self._times), 1)
         rows = [(0.0, *row[1:]) for row in rows] * len(self._times)
         return _object_tokens(rows, noise, _PICTURE_SECONDS)
@@ -179,9 +186,11 @@ class Imagination:
             distances = like.states - _SCALES * state  # (N, 9)
             # Squared distances (N,); einsum makes no second (N, 9) array.
             nearest = int(np.einsum("ij,ij->i", distances, distances).argmin())
+            # The nearest token erred so with its box, and by such a share with its area.
             box = torch.from_numpy(state[4:8] + like.box_errors[nearest]).clamp(0, 1)
             area = torch.tensor(state[8] * like.area_ratios[nearest])
             track = numbers.setdefault(sight.thing, len(numbers))
+            # A lost track goes on under any number so far, maybe its own.
             if generator.random() < self._lost_tracks:
                 track = generator.randrange(len(numbers))
             rows.append((time, like.features[nearest], box, area, track))
@@ -255,6 +264,7 @@ def _pixels(bar: Rectangle | None) -> tuple[int, int, int, int] | None:
     if bar is None:
         return None
     edges = (bar.left, bar.top, bar.right, bar.bottom)
+    # Pillow paints the last row and column of a rectangle, too: hence one more below.
     left, top, right, bottom = (round(edge * FRAME_SIZE / ARENA) for edge in edges)
     return left, top, min(right + 1, FRAME_SIZE), min(bottom + 1, FRAME_SIZE)
 
@@ -274,14 +284,17 @@ def _visible_part(
     right, bottom = min(column + size, FRAME_SIZE), min(row + size, FRAME_SIZE)
     if left >= right or top >= bottom:
         return None
+    # The part of the outline that the frame shows.
     mask = outline[top - row : bottom - row, left - column : right - column]
     if screen is not None and screen[0] < right and screen[1] < bottom:
+        # The outline is cached and must stay whole.
         mask = mask.copy()
         hidden_rows = slice(max(screen[1] - top, 0), max(screen[3] - top, 0))
         mask[hidden_rows, max(screen[0] - left, 0) : max(screen[2] - left, 0)] = False
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(columns):
         return None
+    # Around what is left; right and bottom edges lie after the last pixel.
     box = left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1
     x0, y0, x1, y1 = (float(edge) / FRAME_SIZE for edge in box)
     return x0, y0, x1, y1, float(np.count_nonzero(mask)) / FRAME_SIZE**2

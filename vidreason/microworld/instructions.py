@@ -71,6 +71,7 @@ def questions_about(
     """
     named = {str(index): rollout for index, rollout in enumerate(rollouts)}
     return {
+        # 100 is above what there is to ask about one rollout: only balancing leaves any out.
         form: posed(form, ask(named, about, 100, generator), generator)
         for form, about in QUESTIONS_OF_FORMS.items()
     }

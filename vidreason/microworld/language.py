@@ -90,6 +90,7 @@ def direction(dx: float, dy: float) -> str:
         return ""
     if abs(dx) > abs(dy):
         return "left" if dx < 0 else "right"
+    # y grows downwards.
     return "above" if dy < 0 else "below"
 
 
@@ -131,6 +132,7 @@ def motion(velocity_x: float, velocity_y: float) -> str | None:
     speed = math.hypot(velocity_x, velocity_y)
     if max(abs(velocity_x), abs(velocity_y)) < MOVING_SPEED:
         return None
+    # 8 / pi turns radians into sixteenths; y grows downwards, angles go anticlockwise.
     sixteenth = round(8 * math.atan2(-velocity_y, velocity_x) / math.pi) % 16
     pace = "slowly " if speed < _SLOW_SPEED else "fast " if speed > _FAST_SPEED else ""
     return f"{pace}{WAYS[sixteenth]}"
@@ -224,6 +226,7 @@ def explanation(rollout: Rollout) -> list[str]:
         elif event.kind in ("hit", "push"):
             assert event.target is not None
             struck = the(rollout, event.target)
+            # A moment after the contact, when its effect can be seen.
             moves = any(
                 abs(v) >= MOVING_SPEED for v in rollout.state(event.target, event.time + 1e-3)[2:]
             )
@@ -267,6 +270,7 @@ def next_events(
     times: dict[str, list[float]] = defaultdict(list)
     for future in futures:
         event = future.next_event()
+        # Futures with one sentence are one event, whenever it happens.
         text = next_sentence(rollout, event)
         events.setdefault(text, event)
         counts[text] += 1
@@ -280,6 +284,7 @@ def next_events(
             probability=counts[text] / count,
             seconds=fmean(times[text]) if text in times else None,
         )
+        # The likeliest first; of equals in the order of their texts, which no draw changes.
         for text, event in sorted(events.items(), key=lambda item: (-counts[item[0]], item[0]))
     ]
 

@@ -92,9 +92,12 @@ def question_rates(rollouts: Sequence[Rollout], generator: random.Random) -> Que
         kept[form] = kept_shares(question for questions in drawn for question in questions)
         numbers: Counter[str] = Counter()
         for questions in drawn:
+            # A template is asked once a video, however many questions it has there; those of the
+            # form with few templates may all be asked, and all count.
             roots = [_root(each) for each in questions if is_kept(each, kept[form], generator)]
             numbers.update(roots if form == _EACH_ALONE else set(roots))
         for root, number in numbers.items():
+            # The rarer it is, the more often it is asked where there is one.
             weights[form, root] = min(len(rollouts) / number, _MAX_WEIGHT)
     return QuestionRates(kept, weights)
 
@@ -208,6 +211,7 @@ def _conversation(
     video: int, texts: Sequence[_Answered], max_earlier: int, generator: random.Random
 ) -> LessonText:
     """Return one text, after some of the others."""
+    # The last of the order is the text itself; those right before it become earlier turns.
     *others, (prompt, response) = texts
     earlier = others[-generator.randint(1, max_earlier) :] if max_earlier else []
     turns: list[Turn] = []

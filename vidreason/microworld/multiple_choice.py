@@ -26,6 +26,7 @@ from vidreason.microworld.simulation import (
     Rollout,
 )
 
+# Named by the middle of each of the nine parts.
 _POSITIONS = tuple(
     position_phrase(ARENA * (column + 0.5) / 3, ARENA * (row + 0.5) / 3)
     for row in range(3)
@@ -36,6 +37,8 @@ _POSITIONS = tuple(
 def multiple_choice_questions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
     """Yield all multiple-choice questions about a rollout, in a fixed order."""
     events = rollout.happened()
+    # NExT-QA's types: C causal (W why, H how), T temporal (P before, N after, C meanwhile),
+    # D descriptive (C count, L location, O another object).
     yield from _causes_of_motion(rollout, events, generator)
     yield from _causes_of_stopping(rollout, events, generator)
     yield from _manners(rollout, events)
@@ -75,11 +78,13 @@ def _causes_of_stopping(
         if stop is None:
             continue
         blocked = stop.kind == "block"
+        # What the wall stops has reached no object: one is made up.
         reached = generator.choice(COLORS) if stop.target is None else stop.target
         while reached == body.color:
             reached = generator.choice(COLORS)
         others = _other_objects(rollout, reached, body.color, generator)
         if blocked:
+            # So it is one of four wrong objects; where it did stop the body, it is the answer.
             others = [*others[:3], f"{reached} {generator.choice(SHAPES)}"]
             others = _distinct_names(others, rollout)
         touches = [f"it {touched(body.shape)} the {other}" for other in others]
@@ -136,6 +141,7 @@ def _consequences(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
         if contact is None:
             continue
         ends = [e for e in events if e.subject == body.color and e.time > contact.time]
+        # It touched something else first: then that is what happened to it.
         if not ends or ends[0].kind not in ("leave", "block"):
             continue
         striker = name(rollout, contact.subject)
@@ -155,6 +161,7 @@ def _order_of_entering(
     rollout: Rollout, events: list[Event], generator: random.Random
 ) -> Iterator[Question]:
     entering = [event for event in events if event.kind == "enter"]
+    # Before or after one of three, two others would be right.
     if len(entering) != 2:
         return
     first, second = entering
@@ -202,6 +209,7 @@ def _counts(rollout: Rollout) -> Iterator[Question]:
         ("count_moved", "how many objects moved", num_moved, NUMBER_WORDS[1:4]),
         ("count_all", "how many objects are there", total, NUMBER_WORDS[2:5]),
     ):
+        # Only these are right, each equally often; other numbers are wrong options.
         if NUMBER_WORDS[count] in possible:
             yield Question(
                 template=template,
@@ -234,6 +242,7 @@ def _struck_objects(
 ) -> Iterator[Question]:
     for body in rollout.scene.bodies:
         contacts = [e for e in events if e.subject == body.color and e.target is not None]
+        # Of several, each would be a right answer.
         if len(contacts) != 1 or contacts[0].target is None:
             continue
         text = f"what did {the(rollout, body.color)} {touch(body.shape)}"

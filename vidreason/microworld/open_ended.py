@@ -28,13 +28,15 @@ from vidreason.microworld.simulation import (
 )
 from vidreason.reasoning.futures import event_time_question
 
-_STEP_SECONDS = 0.5
+_STEP_SECONDS = 0.5  # to which times are rounded
 _TIMES = ("0.5", "1.0", "1.5")  # later ones are too rare to be as frequent
 
 
 def open_questions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
     """Yield all open-ended questions about a rollout, in a fixed order."""
     events = rollout.happened()
+    # ActivityNet-QA's types: 0 motion, 1 relation in space, 2 order in time, 3 yes or no, 4 colour,
+    # 5 object, 6 location, 7 number, 8 anything else.
     yield from _endings(rollout, events)
     yield from _relations(rollout, generator)
     yield from _first_to_enter(rollout, events)
@@ -101,6 +103,7 @@ def _contacts(
     ]
     happened = [pair for pair in pairs if pair in contacts]
     others = [pair for pair in pairs if pair not in contacts]
+    # At most one pair that has touched and one that has not: yes and no are about as many.
     for pair in [*happened[:1], *generator.sample(others, min(1, len(others)))]:
         subject, target = pair
         verb = touch(rollout.body(subject).shape)
@@ -123,6 +126,8 @@ def _final_motions(rollout: Rollout) -> Iterator[Question]:
     answers = ("left", "right", "up", "down", "it rested")
     for body in rollout.scene.bodies:
         if rollout.present(body.color, VIDEO_SECONDS):
+            # direction() compares lengths: here the way of ten seconds. What moves aslant has no
+            # answer.
             velocity_x, velocity_y = rollout.state(body.color, VIDEO_SECONDS)[2:]
             if final_heading(rollout, body.color) and not direction(
                 10 * velocity_x, 10 * velocity_y
@@ -147,6 +152,7 @@ def _looks(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
             verb = "hit" if event.kind == "hit" else "pushed"
             struck = the(rollout, event.target)
             strikers = {e.subject for e in events if e.target == event.target}
+            # Of two strikers, either colour would be right.
             if len(strikers) == 1:
                 text = f"what color was the object that {verb} {struck}"
                 yield closed_question("color_of_striker", "4", text, event.subject, COLORS)

@@ -28,7 +28,7 @@ def perceiver_config() -> PerceiverConfig:
             name="viclip",
             allow_random_weights=True,
             image_size=64,
-            patch_size=8,
+            patch_size=8,  # 8 x 8 patches a frame
             width=128,
             num_layers=4,
             num_heads=4,
@@ -39,11 +39,11 @@ def perceiver_config() -> PerceiverConfig:
             name="custom",
             allow_random_weights=True,
             image_size=96,
-            patch_size=8,
+            patch_size=8,  # 12 x 12 patches a frame
             encoder_width=96,
             encoder_layers=3,
             encoder_heads=4,
-            window_size=0,
+            window_size=0,  # no windows: every layer attends to the whole frame
             global_attention_layers=[],
             prompt_dim=64,
             decoder_layers=2,
@@ -51,7 +51,7 @@ def perceiver_config() -> PerceiverConfig:
             decoder_mlp_dim=128,
             points_per_side=7,
             frames_per_batch=4,
-            points_per_batch=196,
+            points_per_batch=196,  # the 7 x 7 points of four frames
             pred_iou_threshold=0.7,
             stability_threshold=0.8,
         ),

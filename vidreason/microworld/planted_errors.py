@@ -105,6 +105,7 @@ def false_step(rollout: Rollout, kind: ErrorKind, generator: random.Random) -> T
     Returns:
         None where the scene has nothing with which to err in that way.
     """
+    # Each once, in the order of their making: a set has another order in each process.
     candidates = list(dict.fromkeys(_MAKERS[kind](rollout, generator)))
     # What is true of the span by another event, such as a second contact, is no error.
     told = [candidate for candidate in candidates if _is_false(rollout, candidate)]
@@ -137,6 +138,7 @@ def planted(rollout: Rollout, kind: ErrorKind, generator: random.Random) -> list
         nearest = min(told, key=lambda step: abs(step.end_seconds - error.end_seconds))
         told.remove(nearest)
     elif kind == "wrong_order":
+        # A false order of two events has no step of its own: it takes the last one's.
         told.pop()
     return sorted([*told, error], key=lambda step: step.start_seconds)
 
@@ -177,14 +179,18 @@ def _is_wrong_in(rollout: Rollout, event: Event, color: Color, other: Color) -> 
     if other in (event.subject, event.target):
         return False
     if event.target is not None:
+        # With another partner a contact is false only if the two never touch, after the video
+        # either.
         third = event.target if color == event.subject else event.subject
         return not ever_touch(rollout, other, third)
+    # What was outside at the start may have entered itself, or be about to.
     comes_in = event.kind == "enter" and rollout.body(other).comes_in
     return not comes_in and not nearly_happens(rollout, other, event.kind)
 
 
 def _exchanged(text: str, old: str, new: str) -> str:
     """Return a step with another object, with the article and the verb that fit it."""
+    # First with its article, which may change: "an orange circle" becomes "a red circle".
     text = text.replace(a(old), a(new)).replace(old, new)
     verb = "pushes" if new.endswith("square") else "hits"
     if text.startswith(f"the {new} "):
@@ -228,6 +234,8 @@ def _wrong_causes(rollout: Rollout, generator: random.Random) -> list[ToldStep]:
     told = []
     for effect in effects(rollout):
         for other in (body.color for body in rollout.scene.bodies):
+            # What touches the object, or is needed for the event in any way, may be called its
+            # cause.
             if other == effect.color or ever_touch(rollout, other, effect.color):
                 continue
             if not happens_without(rollout, other, effect.event):
@@ -251,6 +259,7 @@ def _invented_events(rollout: Rollout, generator: random.Random) -> list[ToldSte
     """Return steps about events of none, as frequent by kind as those of the video are."""
     kinds = [event.kind for event in rollout.happened()]
     moment = generator.uniform(SEEN_SECONDS, VIDEO_SECONDS - SEEN_SECONDS)
+    # Kinds as often as they are in the video; the next one where a kind cannot be invented.
     for kind in generator.sample(kinds, len(kinds)):
         if kind in ("hit", "push"):
             texts = _invented_contacts(rollout, generator)

@@ -12,10 +12,14 @@ from vidreason.microworld.simulation import COLORS, SHAPES
 _COLORS = "|".join(COLORS)
 _SHAPES = "|".join(SHAPES)
 
+# In percent of the frame a body's radius is 11 (RADIUS / ARENA): two that touch have 22 between
+# their centres, and from 11 on between its centre and the edge all of a body is in sight.
 _NOUNS = f"""\
 def nouns(text):
     return [" ".join(pair) for pair in re.findall("({_COLORS}) ({_SHAPES})", text)]
 """
+# Seconds, x and y in each frame in which the name is found; a frame shows the middle of its part of
+# the six seconds.
 _TRACK = """\
 def track(video, name):
     seen = []
@@ -44,6 +48,7 @@ def objects(video):
     found = tracks(video)
     return {color + " " + shape(video, color + " object"): found[color] for color in found}
 """
+# Percent of the frame a second, from the first and the last sight between two times.
 _MOTION = """\
 def motion(seen, start, end):
     part = [one for one in seen if start <= one[0] <= end]
@@ -100,6 +105,9 @@ def exit(seen):
     gap, side = edge(*seen[-1][1:])
     return (seen[-1][0] + 0.2, side) if gap < 16 else None
 """
+# The first meets the second where they are near and have come nearer, come no nearer in the next
+# frame, and one of them changes its motion; both motions together went from the first to the
+# second, so that it is the one that touches.
 _MEETS = """\
 def meets(one, other):
     spots = {time: (x, y) for time, x, y in other}
@@ -172,6 +180,7 @@ def ahead(seen):
         x, y = 0, 0
     return (seen[-1][1], seen[-1][2], x, y)
 """
+# Straight on in steps of 1/20 s, up to the horizon of four seconds: whatever is reached first.
 _FUTURE = """\
 def future(video, found):
     now = {name: ahead(seen) for name, seen in found.items()}
@@ -249,6 +258,7 @@ FUNCTIONS = {
 def with_functions(body: str) -> str:
     """Put the functions that a program calls, and those that these call, before it."""
     needed = ""
+    # From the last one on: whoever calls a function has been seen before it.
     for name, text in reversed(FUNCTIONS.items()):
         if re.search(rf"\b{name}\(", needed + body):
             needed = text + needed

@@ -76,6 +76,7 @@ class MicroworldPrograms(Viper):
                 "experiments.pretrain_microworld look_head` makes the head, and the segmenter is "
                 "vidreason/microworld/parts/segmenter.safetensors"
             )
+        # The sizes are the world's; only the weights are named by the configuration.
         segmenter = parts.perceiver_config().segmenter
         segmenter.weights = config.weights["segmenter"]
         head = LookHead()
@@ -122,6 +123,7 @@ class MicroworldPrograms(Viper):
     def answering(cls, config: BaselineConfig) -> dict[str, Any]:
         check_sandbox()
         return {
+            # Other templates write other programs.
             "templates": "" if config.weights.get("code_model") else templates_digest(),
             "program_tokens": PROGRAM_TOKENS,
             "limits": asdict(Limits()),

@@ -287,7 +287,9 @@ def _filled(body: str, match: re.Match[str]) -> str:
     named = [group for group in match.groups() if group not in _RANKS]
     rank = next((group for group in match.groups() if group in _RANKS), "")
     for letter, name in zip("ABC", named, strict=False):
+        # With its quotes: a letter alone may be a part of any word.
         body = body.replace(f'"{letter}"', f'"{name}"')
+    # A function where it is called, an index where it is not.
     return body.replace("FIRST_OR_LAST(", f"{'min' if rank == 'first' else 'max'}(").replace(
         "FIRST_OR_LAST", "0" if rank in ("start", "first", "before") else "-1"
     )
@@ -302,10 +304,12 @@ def _function(body: str) -> str:
 
 
 def _form(pattern: str) -> Callable[[str], re.Match[str] | None]:
+    # Single spaces, as write_program() leaves them in a question.
     return re.compile(" ".join(pattern.split())).fullmatch
 
 
 def _grounding_form(pattern: str) -> Callable[[str], re.Match[str] | None]:
+    # The prompt around the pattern is a text: only that is escaped.
     before, _, after = grounding_prompt(_MARK).partition(_MARK)
     return _form(
         re.escape(" ".join(before.split()) + " ")
@@ -317,6 +321,7 @@ def _grounding_form(pattern: str) -> Callable[[str], re.Match[str] | None]:
 _FORMS = [
     *((_form(pattern), body) for pattern, body in {**_CHOICES, **_CAUSAL}.items()),
     *(
+        # The yes-no prompt has the patterns inside and is not escaped: only its question mark is.
         (_form(pattern.replace("? Answer", r"\? Answer")), body)
         for pattern, body in _CLEVRER.items()
     ),

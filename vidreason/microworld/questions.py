@@ -166,6 +166,7 @@ def _quotas(questions: Iterable[Question]) -> Iterator[tuple[tuple[str, str], in
         expected.setdefault(question.template, question.balance_over)
     for template, classes in expected.items():
         shares = {answer_class: classes.count(answer_class) for answer_class in classes}
+        # The class that is rarest, for its share, decides for all of its template.
         quota = min((counts[template, key] // share for key, share in shares.items()), default=0)
         for key, share in shares.items():
             yield (template, key), quota * share
@@ -175,6 +176,7 @@ def arrange(
     questions: Sequence[tuple[str, Question]], generator: random.Random
 ) -> list[tuple[str, Choice]]:
     """Order the options so that the right one stands at each position equally often."""
+    # The right option goes round, from a first position that is drawn for each template.
     positions: dict[str, int] = defaultdict(lambda: generator.randrange(NUM_OPTIONS))
     arranged = []
     for video_id, question in questions:

@@ -49,12 +49,13 @@ def render_frame(rollout: Rollout, time: float) -> NDArray[np.uint8]:
     image = Image.new("RGB", (size, size), (grey, grey, grey))
     draw = ImageDraw.Draw(image)
     scale = _PIXELS_PER_UNIT * _OVERSAMPLING
+    # Later ones cover earlier ones: the wall is below all bodies, the screen above them.
     _draw_rectangle(draw, rollout.scene.wall, scale, fill=_WALL_RGB)
     for body in rollout.scene.bodies:
         x, y, _, _ = rollout.state(body.color, time)
         _draw_body(draw, body, x * scale, y * scale, RADIUS * scale, fill=_RGB[body.color])
     _draw_rectangle(draw, rollout.scene.screen, scale, fill=_SCREEN_RGB)
-    return np.asarray(image.reduce(_OVERSAMPLING))
+    return np.asarray(image.reduce(_OVERSAMPLING))  # (256, 256) -> (128, 128, 3)
 
 
 def render_masks(rollout: Rollout, time: float) -> dict[str, NDArray[np.bool_]]:
@@ -63,6 +64,7 @@ def render_masks(rollout: Rollout, time: float) -> dict[str, NDArray[np.bool_]]:
     A pixel belongs to the body whose outline covers its centre; of two, to the one drawn later;
     behind the screen to none.
     """
+    # A picture of numbers, in which later ones cover earlier ones as in the frame; 0 is nobody.
     owners = Image.new("L", (FRAME_SIZE, FRAME_SIZE), 0)
     draw = ImageDraw.Draw(owners)
     scale = _PIXELS_PER_UNIT
@@ -110,7 +112,7 @@ def write_video(rollout: Rollout, path: Path) -> None:
             frame.pts = number
             frame.time_base = Fraction(1, FRAMES_PER_SECOND)
             container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        container.mux(stream.encode(None))  # what the encoder has held back
     partial.replace(path)
 
 
@@ -136,8 +138,10 @@ def _draw_body(
     if body.shape == "circle":
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill)
     elif body.shape == "square":
+        # Its area is about that of the circle.
         draw.polygon(_corners(x, y, 1.25 * radius, (45, 135, 225, 315)), fill=fill)
     else:
+        # One corner at the top: angles go clockwise from the right, as y grows downwards.
         draw.polygon(_corners(x, y, 1.15 * radius, (270, 30, 150)), fill=fill)
 
 

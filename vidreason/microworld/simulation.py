@@ -125,7 +125,7 @@ class Rollout:
         return color in self._segment_at(time).held
 
     def _segment_at(self, time: float) -> _Segment:
-        current = self.segments[0]
+        current = self.segments[0]  # its lines hold backwards, too: scenes.py goes there
         for segment in self.segments:
             if segment.time > time:
                 break
@@ -288,7 +288,7 @@ def _collide(first: _Moving, second: _Moving, time: float) -> Event:
     hitter, struck = (first, second) if approach_first >= approach_second else (second, first)
     pushes = hitter.body.shape == "square"
     restitution = 0.0 if pushes else 1.0
-    share_first = 0.0 if first.held else 1.0 if second.held else 0.5
+    share_first = 0.0 if first.held else 1.0 if second.held else 0.5  # masses are equal
     impulse = (1 + restitution) * (approach_first + approach_second)
     first.velocity_x -= impulse * share_first * normal_x
     first.velocity_y -= impulse * share_first * normal_y
@@ -313,9 +313,9 @@ def _contact_delay(first: _Moving, second: _Moving) -> float:
     dvx, dvy = second.velocity_x - first.velocity_x, second.velocity_y - first.velocity_y
     approach = dx * dvx + dy * dvy
     speed_squared = dvx * dvx + dvy * dvy
-    if approach >= -_TOUCH or speed_squared == 0:
+    if approach >= -_TOUCH or speed_squared == 0:  # they part, or keep their distance
         return math.inf
-    gap = dx * dx + dy * dy - (2 * RADIUS) ** 2
+    gap = dx * dx + dy * dy - (2 * RADIUS) ** 2  # then the smaller root of |d + v t| = 2 RADIUS
     if gap <= _TOUCH:
         return 0.0
     discriminant = approach * approach - speed_squared * gap
@@ -326,7 +326,7 @@ def _wall_delay(body: _Moving, wall: Rectangle) -> float:
     """Seconds until the disc's bounding square meets the wall, or infinity."""
     if body.held:
         return math.inf
-    enter, leave = 0.0, math.inf
+    enter, leave = 0.0, math.inf  # the bounds of the wall grown by RADIUS, on both axes at once
     for position, velocity, low, high in (
         (body.x, body.velocity_x, wall.left - RADIUS, wall.right + RADIUS),
         (body.y, body.velocity_y, wall.top - RADIUS, wall.bottom + RADIUS),
@@ -363,7 +363,7 @@ def _arrival_delay(body: "_Moving | Body", low: float, high: float) -> _Delay:
                 return _NEVER
             continue
         first, second = sorted(((low - position) / velocity, (high - position) / velocity))
-        if first > arrival:
+        if first > arrival:  # the axis that comes in last tells the side
             arrival, side = first, names[0] if velocity > 0 else names[1]
         departure = min(departure, second)
     return (arrival, side) if side is not None and arrival < departure else _NEVER

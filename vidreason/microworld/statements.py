@@ -126,6 +126,7 @@ def _effects_of(rollout: Rollout, event: Event) -> Iterator[Effect]:
         if _changes(rollout, event.subject, event.time) == "stops":
             yield Effect(f"{subject} stops", f"it {verb} {struck}", event.subject, event, event)
     if event.kind == "leave":
+        # Seen when it leaves, but caused by an earlier contact.
         contact = _that_set_in_motion(rollout, event)
         if contact is not None:
             cause = f"{the(rollout, contact.subject)} {touches(rollout, contact.subject)} it"
@@ -151,6 +152,7 @@ def _changes(rollout: Rollout, color: Color, time: float) -> str:
 
 def _that_set_in_motion(rollout: Rollout, leave: Event) -> Event | None:
     """Return the contact without which the body would have stayed; None if it moved by itself."""
+    # The last contact, if the body rested before it and would not leave without who touched it.
     contacts = [event for event in rollout.happened(leave.time) if event.target == leave.subject]
     if not contacts or _changes(rollout, leave.subject, contacts[-1].time) != "starts":
         return None

@@ -66,6 +66,7 @@ def _looks_at(rollout: Rollout, time: float) -> Iterator[Look]:
         if not answer or not is_clearly_placed(*at) or not is_clearly_placed(*seen_from):
             continue
         positions = position_phrase(*at), position_phrase(*seen_from)
+        # The parts must tell the answer: two in one column do not tell left from right.
         if positions in _REASONS[answer]:
             yield Look(
                 template="where",
@@ -144,6 +145,7 @@ def picture_instructions(
             for kind in ("answer", "rationale")
         )
         answer, rationale = answers[labels[0]], rationales[labels[1]]
+        # In the order of the objects, as the reader names boxes.
         located = {names[index]: percents[index] for index in sorted((look.subject, look.other))}
         why = f"{question}\nThe answer is: {answer}\nWhy?"
         for text, options, response in ((question, answers, answer), (why, rationales, rationale)):
@@ -164,6 +166,7 @@ def _write_image(images: Path, video_id: str, rollout: Rollout, time: float) -> 
     boxes = _boxes(rollout, time)
     names = [name(rollout, color) for color in boxes]
     metadata = {
+        # VCR's detections: four edges and a score, and outlines as lists of polygons.
         "boxes": [[*box, 1.0] for box in boxes.values()],
         "segms": [[_outline(*box)] for box in boxes.values()],
         "names": names,
@@ -194,6 +197,7 @@ def _texts(
     reasons = _wrong_reasons(look, right, generator)
     reasons.insert(labels[1], look.positions)
     return {
+        # VCR's tokens: words, and lists of the numbers of objects.
         "question": ["Where", "is", subject, "seen", "from", other, "?"],
         "answer_choices": [[*answer.split(), "."] for answer in answers],
         "answer_label": labels[0],
@@ -209,6 +213,7 @@ def _wrong_reasons(
     look: Look, right: Counter[tuple[str, Positions]], generator: random.Random
 ) -> list[Positions]:
     """Return right positions of other questions with the same answer, then made-up ones."""
+    # Drawn as often as they are right elsewhere, so that a text tells little of its truth.
     weights = {positions: n for (answer, positions), n in right.items() if answer == look.answer}
     weights.pop(look.positions)
     wrong: list[Positions] = []
@@ -227,6 +232,7 @@ def _reasons() -> dict[str, list[Positions]]:
     for x, y in points:
         for other_x, other_y in points:
             both = position_phrase(x, y), position_phrase(other_x, other_y)
+            # A pair may be a reason for an answer on each axis.
             if x != other_x:
                 reasons["to the left" if x < other_x else "to the right"].append(both)
             if y != other_y:
@@ -245,7 +251,7 @@ def _boxes(rollout: Rollout, time: float) -> dict[str, tuple[float, float, float
         boxes[color] = (
             float(columns.min()),
             float(rows.min()),
-            float(columns.max() + 1),
+            float(columns.max() + 1),  # after the last pixel
             float(rows.max() + 1),
         )
     return boxes

@@ -50,6 +50,7 @@ class Symmetry(NamedTuple):
             return None
         one = self.point(rectangle.left, rectangle.top)
         other = self.point(rectangle.right, rectangle.bottom)
+        # A mirror exchanges opposite edges, which are to be in order again.
         (left, right), (top, bottom) = (sorted(pair) for pair in zip(one, other, strict=True))
         return Rectangle(left=left, right=right, top=top, bottom=bottom)
 

@@ -89,6 +89,9 @@ def minimal_pair(choice: Choice) -> list[Choice]:
 
 def _order(rollout: Rollout, earlier: Event, later: Event, generator: random.Random) -> Question:
     """Ask which of two events happens first."""
+    # The relation of two events reads differently from either. The smaller reading names the
+    # template, in which it is balanced whether its first event is the earlier one; where both
+    # readings are the same, nothing in them tells the events apart.
     told, told_later = (_relation(rollout, *pair) for pair in ((earlier, later), (later, earlier)))
     if told == told_later:
         answer_class = generator.choice(("as told", "exchanged"))
@@ -109,6 +112,7 @@ def _duration(rollout: Rollout, earlier: Event, later: Event) -> Iterator[Questi
     """Ask how long it takes from one event to another, in whole seconds."""
     seconds = later.time - earlier.time
     whole = round(seconds)
+    # Clearly nearer to that number of seconds than to the next.
     if 1 <= whole <= len(SECONDS) and abs(seconds - whole) < 0.5 - _CLEAR_SECONDS:
         first, second = (sentence(rollout, event) for event in (earlier, later))
         yield closed_question(
@@ -158,6 +162,7 @@ def _relation(rollout: Rollout, one: Event, other: Event) -> tuple[str, ...]:
         one.subject == other.target,
         one.target is not None and one.target == other.target,
     )
+    # Contacts have no side: None, which is the same for two of them.
     sides = {one.side, other.side}
     opposite = sides in ({"left", "right"}, {"top", "bottom"})
     across = "opposite" if opposite else "same" if len(sides) == 1 else "other"

@@ -69,6 +69,7 @@ class WorldModules:
         for look in self._looks(picture) if words else []:
             things = [_probability(look, word) for word in words if word not in SHAPES]
             shapes = [_probability(look, word) for word in words if word in SHAPES]
+            # A shape alone is that of a body.
             things = things or [_probability(look, "object")]
             if min(things) > _SURE and min(shapes, default=1.0) > _LEAST_SHAPE:
                 scored.append((math.prod([*things, *shapes]), look.box))
@@ -115,6 +116,7 @@ class WorldModules:
         """The masks on a picture with what they look like."""
         key = (tuple(picture.shape), picture.contiguous().numpy().tobytes())
         if key in self._known:
+            # The one that was used longest ago goes first.
             self._known.move_to_end(key)
             return self._known[key]
         masks = object_masks(self._segmenter, picture[None])[0]
@@ -160,7 +162,7 @@ def _probability(look: _Look, word: str) -> float:
 
 
 def _evidence(look: _Look, word: str) -> float:
-    return math.log(2 * max(_probability(look, word), 1e-6))
+    return math.log(2 * max(_probability(look, word), 1e-6))  # no log of 0
 
 
 def _missing(model: str) -> NoReturn:

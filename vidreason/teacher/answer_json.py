@@ -48,6 +48,7 @@ def find_json(text: str, accepts: Callable[[Any], bool]) -> Any | None:  # noqa:
             start = _NEXT_START.search(text, start.end())
             continue
         if accepts(value):
+            # What was broken before it was an earlier try.
             values, problem = [value], None
         elif not values:
             problem = AnswerError("schema", f"no answer: the JSON, {_described(value)}")
@@ -108,4 +109,5 @@ def _described(value: object) -> str:
     return shown(value)
 
 
+# Not strict: control characters in texts are for the gate to see.
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, strict=False)

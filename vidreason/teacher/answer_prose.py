@@ -14,10 +14,12 @@ from vidreason.teacher.draft import Step
 MAX_PROSE_CHARS = 20_000
 """A longer answer is a loop; it is what :func:`parse_explanation` reads."""
 
+# "First, the ", "2) ", "(ii) ": what may stand before the words of a heading.
 _ORDINAL = (
     r"(?:(?:first|second|firstly|secondly)[,:]? (?:the |a )?|\(?(?:\d{1,2}|[ivx]{1,3}|[ab])[.):] )?"
 )
 _EVENTS = r"(?: of (?:the )?(?:video|clip|events?|events? in the (?:video|clip)))?"
+# A heading is a whole line; what follows its colon belongs to the text below it.
 _EXPLANATION = re.compile(
     rf"#*\s?(?:part \d:? |section \d:? )?{_ORDINAL}"
     r"(?:(?:a |the )?(?:step[- ]by[- ]step )?(?:causal )?"
@@ -26,6 +28,7 @@ _EXPLANATION = re.compile(
     r"\s?(?::\s*(?P<rest>.*))?",
     re.IGNORECASE,
 )
+# "What happens next", "Most likely future events", "Prediction of what comes".
 _AFTERWARDS = (
     r"(?:what (?:is (?:most )?likely to |will |may |might |could )?(?:happens?|comes?|occurs?)"
     r"(?: (?:most likely|next|immediately|right|just|after(?:wards)?|the|clip|video|ends?)){0,8}"
@@ -54,7 +57,7 @@ _BULLET = r"(?:[-+*\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2013\u2014]|\(?[a-h]\))
 _ITEM_NUMBER = r"(?:(?:step ?)?#?\(?\d{1,3}[.):]{1,2}|step ?#?\d{1,3}(?: ?[-\u2013\u2014])?) "
 _NUMBER = re.compile(rf"(?:{_BULLET})?{_ITEM_NUMBER}", re.IGNORECASE)
 _MARK = re.compile(rf"{_BULLET}|{_ITEM_NUMBER}", re.IGNORECASE)
-_MAX_MARKS = 3
+_MAX_MARKS = 3  # "- 1. Step 1: " has as many
 _JUSTIFICATION = re.compile(
     r"\b(?:brief )?(?:justification|reasoning|reason|rationale|why)[ ]?:[ ]?", re.IGNORECASE
 )
@@ -116,6 +119,7 @@ def read_predictions(text: str) -> tuple[Prediction, ...]:
     lines = _single_spaced(text).strip().split("\n")
     if lines == [""]:
         return ()
+    # A confidence that the parser did not take is a broken one, not a missing one.
     if _CONFIDENCE.search(text):
         raise AnswerError("schema", f"no confidence: {shown(text.strip())}")
     num_items = sum(_MARK.match(line) is not None for line in lines)
@@ -149,6 +153,7 @@ def _parts(text: str) -> tuple[str, str]:
         heading = _EXPLANATION.fullmatch(line)
         # "Reasoning: ..." below a prediction is its justification.
         if heading and (prediction is None or _SURE_EXPLANATION.search(line)):
+            # What was said before the heading is an introduction.
             explanation.clear()
             current = explanation
             line = heading["rest"] or ""

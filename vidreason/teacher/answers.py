@@ -127,6 +127,7 @@ def _unwrapped(value: Any) -> Any:  # noqa: ANN401 - JSON
 def _steps(value: object) -> tuple[Step, ...]:
     """The steps of a list, of an object that numbers them, or of a text."""
     if isinstance(value, dict):
+        # {"steps": [...]} once more, or {"1": ..., "2": ...}.
         value = _first(_fields(value), _STEPS) or list(value.values())
     match value:
         case None:
@@ -149,6 +150,7 @@ def _step(item: object, where: str) -> tuple[str, Times]:
             return _text(item, where), Times()
         case dict():
             fields = _fields(item)
+            # The first that is a text: "step" may be the number of the step.
             text = next((fields[n] for n in _STEP_TEXT if isinstance(fields.get(n), str)), None)
             return _text(text, where), _step_times(fields, where)
     raise AnswerError(
@@ -161,6 +163,7 @@ def _step_times(fields: Mapping[str, Any], where: str) -> Times:
     end = read_seconds(_first(fields, _END), f"{where}: end")
     if start is not None or end is not None:
         return Times(start, end)
+    # Both times in one field, as an object, a list or a text.
     span = _first(fields, _SPAN)
     if isinstance(span, dict):
         inside = _fields(span)
@@ -182,6 +185,7 @@ def _predictions(value: object, beside: Mapping[str, Any]) -> tuple[Prediction, 
         case None:
             return ()
         case str():
+            # A single event in words: its reason and its confidence may stand beside it.
             items = read_predictions(_plain(value, single_line=False))
             if len(items) == 1 and math.isnan(items[0].confidence):
                 confidence = _confidence(_first(beside, _CONFIDENCE), "prediction")
@@ -191,6 +195,7 @@ def _predictions(value: object, beside: Mapping[str, Any]) -> tuple[Prediction, 
         case dict() if _first(_fields(value), _EVENT) is None and all(
             isinstance(item, dict | str) for item in value.values()
         ):
+            # No prediction itself, but an object that numbers some: {"1": ..., "2": ...}.
             return _predictions(list(value.values()), beside)
         case dict():
             items = (_prediction(value, "prediction"),)
@@ -233,8 +238,9 @@ def _confidence(value: object, where: str) -> float:
         case None | "":
             return math.nan
         case bool():
-            pass
+            pass  # a bool is an int, too
         case int() | float():
+            # An integer of hundreds of digits is no float.
             if abs(value) < 1e9:
                 return float(value)
         case str():
@@ -250,6 +256,7 @@ def _confidence(value: object, where: str) -> float:
 
 
 def _likeliest_first(predictions: tuple[Prediction, ...]) -> tuple[Prediction, ...]:
+    # The order is defined: a NaN is the only prediction.
     return tuple(sorted(predictions, key=lambda item: -item.confidence))
 
 
@@ -292,6 +299,7 @@ def _plain(text: str, *, single_line: bool = True) -> str:
     text = _encodable(text)
     if single_line:
         text = _BLANKS.sub(" ", text).strip(" ")
+    # A text with control characters or tags is left as it is, so that the gate sees all of them.
     visible = text.replace("\n", " ")
     if _MARKDOWN.search(text) and visible.isprintable() and "<" not in text:
         text = without_markup(text)

@@ -30,12 +30,15 @@ def ask_in_batches(journal: Journal, asking: Asking, batches: BatchRun) -> None:
         EndpointRefusedError: It has no batch API, or refuses the key.
         UnreadableVideosError: More videos are unreadable than ``max_unreadable_fraction``.
     """
+    # Keys of requests by clip, filled while the requests are made.
     keys: dict[str, str] = {}
     is_done = False
     try:
         batches.run(lambda: _requests(journal, asking, keys))
         is_done = True
     finally:
+        # Also of a run that was stopped: what has come in is recorded. Only one that ended by
+        # itself knows that nothing more will come.
         for clip_id, key in keys.items():
             reply = journal.cache.stored(key)
             if reply is not None and reply.problem.startswith(REFUSED):
@@ -47,6 +50,7 @@ def ask_in_batches(journal: Journal, asking: Asking, batches: BatchRun) -> None:
 
 
 def _requests(journal: Journal, asking: Asking, keys: dict[str, str]) -> Iterator[TeacherRequest]:
+    # Called once a round: what has failed in an earlier one is no longer pending.
     for clip in journal.pending():
         try:
             frames = asking.read_frames(

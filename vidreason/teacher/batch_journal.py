@@ -48,6 +48,7 @@ class BatchJournal:
                 "ended TEXT NOT NULL DEFAULT '')"
             )
             connection.execute(
+                # Requests of batches that have not ended, none of which is to be sent twice.
                 "CREATE TABLE IF NOT EXISTS batched_requests (key TEXT NOT NULL, tag TEXT NOT NULL,"
                 " PRIMARY KEY (key, tag)) WITHOUT ROWID"
             )
@@ -56,6 +57,7 @@ class BatchJournal:
     def begin(self, keys: Collection[str]) -> str:
         """Write down a batch that is about to be uploaded; return its tag."""
         tag = uuid.uuid4().hex
+        # One transaction: no batch is known without its requests.
         with self._cache.connection() as connection:
             connection.execute(
                 "INSERT INTO batches (tag, model, created, num_requests) VALUES (?, ?, ?, ?)",
@@ -70,6 +72,7 @@ class BatchJournal:
         """Write down the file of a batch that is about to be created."""
         with self._cache.connection() as connection:
             connection.execute(
+                # The time counts from here: the request that creates the batch is sent next.
                 "UPDATE batches SET input_file = ?, created = ? WHERE tag = ?",
                 (input_file, self._clock(), tag),
             )
@@ -109,6 +112,7 @@ class BatchJournal:
     def is_under_way(self, key: str) -> bool:
         """Tell whether a request is in a batch that has not ended."""
         with self._cache.connection() as connection:
+            # Batches that have ended have no rows in the table of requests.
             row = connection.execute(
                 "SELECT 1 FROM batched_requests JOIN batches USING (tag) "
                 "WHERE key = ? AND model = ? LIMIT 1",

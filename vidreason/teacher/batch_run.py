@@ -96,6 +96,7 @@ class BatchRun:
         self._journal = BatchJournal(cache, teacher.teacher_id, clock)
         self._max_open = self._limits.max_open
         self._num_useful = 0
+        # No more requests than a downloaded file of results has room for.
         most = MAX_FILE_BYTES // (_RESULT_BYTES + _RESULT_BYTES_PER_TOKEN * config.max_new_tokens)
         self._max_requests = max(min(self._limits.max_requests, most), 1)
         self.report = BatchReport()
@@ -157,6 +158,7 @@ class BatchRun:
             self._journal.created(batch.tag, found_batch.id)
             self.report.num_resumed += 1
             return
+        # They were counted before they were sent, and nobody has worked on them.
         num_unpaid = len(self._journal.keys(batch.tag))
         self._journal.end(batch.tag, "never created")
         self._give_back(num_unpaid)
@@ -224,6 +226,8 @@ class BatchRun:
         if not num_requests:
             return
         self._wait(self._max_open - 1)
+        # Counted and written down before anything leaves this machine: whoever is killed has
+        # counted too many rather than too few, and finds the batch again.
         if self._budget is not None:
             self._budget.spend(num_requests)
         tag = self._journal.begin(keys)
@@ -233,6 +237,8 @@ class BatchRun:
             self._journal.uploaded(tag, input_file)
             created = self._endpoint.create(input_file, tag)
         except EndpointRefusedError as error:
+            # There is no batch. Of one that is unavailable it is not known: the next start looks
+            # for it.
             self._journal.end(tag, "refused")
             self._give_back(num_requests)
             raise EndpointRefusedError(
@@ -275,6 +281,8 @@ class BatchRun:
     def _collect(self, batch: JournaledBatch, remote: RemoteBatch) -> None:
         """Store the replies of a batch that has ended."""
         keys = self._journal.keys(batch.tag)
+        # Replies before the end: a process that is killed in between collects them again, and those
+        # that are stored stay as they are.
         results = BatchResults(keys, self._config.endpoint)
         for file_id in (remote.output_file, remote.error_file):
             if file_id is None:

@@ -98,6 +98,7 @@ class TextCounts:
 
 def _count_once(counts: Counter[str], found_words: Iterable[str]) -> None:
     """Each word once a text: a text that repeats one says nothing more."""
+    # When it is full, known words are counted on, and new ones no longer.
     is_full = len(counts) >= MAX_DIFFERENT_WORDS
     counts.update(word for word in found_words if not is_full or word in counts)
 
@@ -182,6 +183,7 @@ class BiasCounts:
             group.num_words[num_words] += 1
             group.num_compared += bool(reference_verbs)
             group.num_agreeing += bool(reference_verbs & verbs)
+        # The first one alone, which is the likeliest.
         if draft.predictions:
             confidence = draft.predictions[0].confidence
             if isnan(confidence):

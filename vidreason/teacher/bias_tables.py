@@ -106,6 +106,7 @@ def confidence_table(counts: BiasCounts) -> Table:
     rows = []
     for name, source in sorted(counts.sources.items()):
         total = source.confidences.total()
+        # quantile() takes whole numbers: percent, divided by 100 again below.
         percents = Counter({round(100 * key): n for key, n in source.confidences.items()})
         most = ", ".join(
             f"{value:g} ({count / total:.0%})" for value, count in _most(source.confidences, 3)
@@ -139,6 +140,7 @@ def _scenario_table(name: str, source: SourceCounts) -> Table:
             if group.num_compared
             else "-"
         )
+        # Else two cells of one "-" each.
         cells = (_spread(group.num_words), _spread(group.num_steps)) if group.num_steps else "--"
         rows.append((scenario or "(none)", str(group.num_clips), *shares, *cells, agreeing))
     more = (
@@ -164,6 +166,7 @@ def _length_cells(texts: TextCounts, num_steps: Counter[int] | None) -> tuple[st
 
 
 def _log_odds_table(title: str, items: list[LogOdds]) -> Table:
+    # They come from the highest score to the lowest: the second list is read from the end.
     more = [item for item in items if item.mean > 0][:NUM_WORDS_SHOWN]
     less = [item for item in items if item.mean < 0][::-1][:NUM_WORDS_SHOWN]
     return Table(
@@ -187,6 +190,7 @@ def _frequency_table(title: str, counts: Counter[str], texts: TextCounts) -> Tab
         ("word", "teacher", "share"),
         tuple(
             (word, str(count), f"{count / texts.num_texts:.1%}")
+            # As many as the two ends of a list of log-odds.
             for word, count in _most(counts, 2 * NUM_WORDS_SHOWN)
         ),
     )

@@ -60,6 +60,7 @@ FEATURES: list[dict[str, Any]] = [
 rows would have no type."""
 
 _SPLITS = ("train", "val")
+# Tags of the Hub for the number of rows.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 _LOADING = """\
@@ -142,6 +143,7 @@ def instruction_card(
         tables: The sample, what was excluded from it, and the gate's counts.
     """
     splits = [split for split in _SPLITS if summary.num_rows[split]]
+    # The head of the card, which the Hub and datasets read.
     front: dict[str, Any] = {
         "pretty_name": "Causal-Vid-Instruct",
         "license": "other",

@@ -60,10 +60,13 @@ class EndpointTeacher:
         self.teacher_id = endpoint_teacher_id(config)
         self.num_parallel = NUM_PARALLEL
         self._fields = request_fields(config)
+        # Pictures need no proof that they are looked at; a video does, with its first reply.
         self._takes_video = config.frames_as == "images"
         self._client: ChatEndpoint | None = None
         self._is_closed = False
+        # Two locks: close() must not wait for a probe's reply.
         self._connecting = threading.Lock()
+        # One thread at a time finds out what is found out once and paid for.
         self._checking = threading.Lock()
         self._format: dict[str, Any] | None = None
 
@@ -111,7 +114,7 @@ class EndpointTeacher:
         reply = self._send(request.content)
         if not self._takes_video and not is_refused(reply):
             # Nobody gets an answer about a video before it is known that one was looked at.
-            fields = self._sent_fields()
+            fields = self._sent_fields()  # before the lock, which it takes itself
             with self._checking:
                 self._check_video(request.content, reply, fields)
         return reply
@@ -198,6 +201,7 @@ class EndpointTeacher:
 
     def _check_video(self, request: FrameRequest, reply: ChatReply, fields: dict[str, Any]) -> None:
         """Make sure that the endpoint looks at videos; the second request is paid for once."""
+        # Another thread has found it out in the meantime.
         if self._takes_video:
             return
         # With the same fields: some services count a schema's tokens.

@@ -100,11 +100,13 @@ class Gate:
         """
         problem = self._problem_of_draft(clip, draft)
         flags: tuple[str, ...] = ()
+        # Last, as it is the one that looks at the video.
         if problem is None and self._verifier is not None:
             draft, detail, flags = supported(clip, draft, self._verifier, self._config)
             problem = None if detail is None else _Problem("unsupported", detail)
         if problem is not None:
             return self._rejected(draft, problem)
+        # As it will be in the set: without the steps that were dropped.
         verdict = Verdict(draft=draft, flags=flags)
         self.remember(clip, verdict)
         return verdict
@@ -139,6 +141,7 @@ class Gate:
         """Describe the text of an evaluation set that a draft, or one of its texts, says."""
         if not self._evaluation_texts:
             return None
+        # As a whole, then each text by itself: one step of many may be the one that leaks.
         texts = [("the explanation", _steps_text(draft))]
         if len(draft.steps) > 1:
             texts += [(f"step {number}", step.text) for number, step in enumerate(draft.steps, 1)]
@@ -163,6 +166,7 @@ class Gate:
 
 def _problem_of_reply(reply: ChatReply) -> _Problem | None:
     if reply.problem == CUT:
+        # A refusal that was cut is still one.
         said = outside_thoughts(reply.text[:MAX_ANSWER_CHARS])
         if said.strip() and is_refusal(said):
             return _Problem("refusal", f"refused: {shown(said.strip())}")

@@ -39,4 +39,4 @@ def _texts(draft: Draft, min_words: int) -> Iterator[tuple[str, str, int]]:
         yield f"step {number}", step.text, min_words
     for number, item in enumerate(draft.predictions, start=1):
         yield f"prediction {number}", item.event, min_words
-        yield f"justification {number}", item.justification, 0
+        yield f"justification {number}", item.justification, 0  # may be missing

@@ -53,6 +53,7 @@ class _Said:
         self._again = _AGAIN.intersection(self.words)
 
     def same_as(self, other: "_Said") -> bool:
+        # Of a few words each matters: only equal ones say the same.
         if self._shingles is None or other._shingles is None:
             return self.words == other.words
         is_near = jaccard(self._shingles, other._shingles) >= _SAME
@@ -61,6 +62,7 @@ class _Said:
 
 def _allowed(steps: Sequence[Step], earlier: Sequence[int], number: int, config: GateConfig) -> int:
     """Earlier steps that one may repeat: some where it tells of another time."""
+    # Start and end of each of them: all must be known, and no two the same.
     times = {steps[index][1:] for index in (*earlier, number)}
     if (None, None) in times or len(times) <= len(earlier):
         return 0
@@ -75,6 +77,7 @@ def _looped_phrase(words: Sequence[str]) -> str | None:
     for period in range(1, _MAX_PERIOD + 1):
         run = 0
         for index in range(period, len(words)):
+            # Words in a row that are those of one period before; the first copy comes on top.
             run = run + 1 if words[index] == words[index - period] else 0
             if run >= period * (_COPIES - 1):
                 return " ".join(words[index + 1 - period : index + 1])

@@ -44,6 +44,7 @@ def supported(clip: Clip, draft: Draft, verifier: Verifier, config: GateConfig) 
         flags = tuple(f"unsupported step {_scored(supports, number)}" for number in unseen)
         return Supported(draft, None, flags)
     visible = tuple(s for number, s in enumerate(draft.steps, 1) if number not in unseen)
+    # At least one step stays, whatever the bounds allow.
     if len(visible) < max(config.min_steps, 1, config.min_supported * len(draft.steps)):
         detail = (
             f"too few visible: {len(visible)} of {len(draft.steps)} steps are; not "

@@ -10,6 +10,7 @@ from vidreason.teacher.clip import Clip
 from vidreason.teacher.draft import Draft, Step
 from vidreason.teacher.gate_config import GateConfig
 
+# Words with which a later sentence may tell of an earlier time.
 _EARLIER = re.compile(
     r"\b(?:before|earlier|previously|already|had|prior|beforehand|initially|originally|first|"
     r"meanwhile|while|simultaneously|as|during|at the same time|throughout|since|because|until)\b",
@@ -56,6 +57,7 @@ def _wrong_steps(steps: Sequence[Step], num_seconds: float, tolerance: float) ->
                 f"outside: step {number} is at {start:g} to {last:g} s of a clip of "
                 f"{num_seconds:g} s"
             )
+        # Steps are told in their order, unless the words say that one is not.
         if start < latest - tolerance and not _EARLIER.search(text):
             return f"order: step {number} begins at {start:g} s, one before it at {latest:g} s"
         latest = max(latest, start)
@@ -67,7 +69,7 @@ def _wrong_confidences(predictions: Sequence[Prediction]) -> str | None:
     if len(confidences) == 1 and math.isnan(confidences[0]):
         return None
     for number, confidence in enumerate(confidences, start=1):
-        if not 0 <= confidence <= 1:
+        if not 0 <= confidence <= 1:  # NaN among several is not, either
             return f"confidence: prediction {number} has {confidence:g}, which is not from 0 to 1"
     if any(one < other for one, other in pairwise(confidences)):
         return "confidence: a later prediction is likelier than one before it"

@@ -85,9 +85,11 @@ def write_instruction_set(
     options = options or SetOptions()
     provenance = published_provenance(provenance)
     media = MediaFolders(options.media_roots)
+    # A first pass, as the first row needs the folders and the validation videos of all clips.
     validation_videos = _survey(ended(), media)
     summary = SetSummary()
     with ExitStack() as stack:
+        # Their names appear when the block ends, and not if a row raises.
         files = {
             name: stack.enter_context(atomic_file(folder / f"{name}.jsonl"))
             for name in (*SPLITS, REJECTED)
@@ -123,6 +125,8 @@ def _survey(ended: Iterator[Ended], media: MediaFolders) -> set[bytes]:
 
 
 def _video(item: Ended) -> bytes:
+    # 16 bytes a video are held, however long its id. Names of files that are not UTF-8 have halves
+    # of surrogate pairs.
     identity = f"{item.clip.source}\0{item.clip.video_id}"
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()[:16]
 
@@ -162,6 +166,7 @@ def _write(
             )
         except UnwritableRowError as error:
             problem = str(error)
+            # The first one is told; all are in the file of the rejected.
             if not summary.endings[UNWRITABLE]:
                 logger.warning("%s: left out: %s (others are only counted)", clip.id, problem)
         else:

@@ -62,6 +62,8 @@ class Journal:
         self.path = Path(path)
         self._file = JournalFile(self.path)
         try:
+            # It opens connections of its own: teachers store replies in their threads, and a
+            # connection serves one thread only.
             self.cache = ReplyCache(self.path)
             if identity is not None:
                 self._begin(identity)
@@ -101,10 +103,12 @@ class Journal:
                 content = json.dumps(asdict(clip))
                 added = connection.execute(
                     "INSERT OR IGNORE INTO clips (id, clip) VALUES (?, ?)", (clip.id, content)
-                ).rowcount
+                ).rowcount  # 0 for a clip that is there
                 num_new += added
                 if not added:
                     self._check_same(connection, clip.id, content)
+            # Clips that are given and not new are those that the journal has: all of them should
+            # be.
             if is_whole and num_given - num_new != num_before:
                 raise ValueError(
                     f"{self.path} was begun with {num_before} clips, of which the sample of this "
@@ -137,6 +141,7 @@ class Journal:
             numbers = [row[0] for row in self._file.connection.execute(query)]
         step = max(len(numbers) // count, 1)
         chosen = numbers[::step][:count]
+        # The first clip after the number before is the one of that number.
         return [next(self.records(number - 1)).clip for number in chosen]
 
     def add_judged(self, judged: Iterable[tuple[Clip, Verdict]]) -> None:
@@ -168,6 +173,7 @@ class Journal:
             reply: The teacher's.
         """
         with self._file.transaction() as connection:
+            # Changes nothing where the teacher has stored it under its own name.
             store_reply(connection, "", key, reply)
             self._set(connection, clip_id, "answered", key=key)
 
@@ -275,7 +281,7 @@ class Journal:
             pending=counts.pending,
             answered=counts.answered,
             accepted=counts.accepted,
-            rejected=+counts.rejected,
+            rejected=+counts.rejected,  # a copy, without counts that went back to 0
             failed=+counts.failed,
         )
 
@@ -344,10 +350,11 @@ class Journal:
                 numbers = self._file.connection.execute(
                     page, (after, *values, _PAGE_ROWS)
                 ).fetchall()
+            # The next page begins after the last number of this one.
             for (after,) in numbers:
                 with self._file.errors():
                     row = self._file.connection.execute(one, (after, *values)).fetchone()
-                if row is not None:
+                if row is not None:  # the caller may have changed its state by now
                     yield record_of_row(row)
             if len(numbers) < _PAGE_ROWS:
                 return

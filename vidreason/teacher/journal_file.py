@@ -26,6 +26,7 @@ class JournalFile:
         except OSError as error:
             raise self._unusable(error) from error
         with self.errors():
+            # isolation_level None: sqlite3 begins no transactions of its own.
             self.connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             with self.errors():
@@ -46,6 +47,8 @@ class JournalFile:
             ValueError: It cannot be written.
         """
         with self.errors():
+            # The lock for writing at once: one that is wanted after a first read is refused without
+            # a wait if somebody else has written in between.
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection

@@ -74,6 +74,7 @@ class Counts:
 
     def add(self, state: str, cause: str, number: int) -> None:
         """Count ``number`` more clips in a state."""
+        # Counts by cause; of other states there is a number alone.
         if state in ("rejected", "failed"):
             getattr(self, state)[cause] += number
         else:
@@ -93,7 +94,7 @@ def differences(former: Any, given: Any, where: str = "") -> str:  # noqa: ANN40
         names = [name for name in former | given if former.get(name) != given.get(name)]
         parts = [
             differences(former.get(name), given.get(name), f"{where}.{name}" if where else name)
-            for name in names[:3]
+            for name in names[:3]  # enough for a message
         ]
         return ", ".join(parts)
     return f"{where} was {printable(repr(former), 80)} and is {printable(repr(given), 80)}"

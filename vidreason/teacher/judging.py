@@ -64,6 +64,8 @@ class Judging:
             The number of clips that were passed.
         """
         end = time.monotonic() + seconds
+        # takewhile loses the record at which the time is over; the next call reads it again, as
+        # only passed ones move the number.
         in_time = takewhile(lambda _: time.monotonic() < end, self._until_pending())
         return self._pass(islice(in_time, _AT_ONCE))
 
@@ -84,11 +86,12 @@ class Judging:
         for record in records:
             num_passed += 1
             self._number = record.number
-            if not record.key:
+            if not record.key:  # it failed before there was a reply
                 continue
             if record.verdict is not None and not self._is_anew:
                 self._gate.remember(record.clip, record.verdict)
                 continue
+            # Later verdicts may depend on this one.
             self._is_anew = True
             reply = self._journal.reply(record.key)
             try:

@@ -68,7 +68,7 @@ class LocalTeacher:
         return TeacherRequest(
             key=request_key(self.teacher_id, shown),
             content=(frames, prompt, shown),
-            num_images=0,
+            num_images=0,  # nothing is paid for on this machine
             num_image_pixels=0,
             num_text_chars=len(prompt),
         )
@@ -109,6 +109,7 @@ class LocalTeacher:
                 raise EndpointUnavailableError(f"{self.teacher_id}: closed already")
             if self._system is None:
                 self._system = self._class.load(self._baseline, self._decoding, self._device)
+            # Only a prompt: the frames are given beside it.
             example = Example(
                 id=_CORPUS, corpus=_CORPUS, media="", video_id="", prompt=prompt, response=""
             )
@@ -160,5 +161,5 @@ def _decoding(config: TeacherConfig) -> DecodingConfig:
         strategy="nucleus",
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
-        top_p=1.0,
+        top_p=1.0,  # nothing is cut off, as at an endpoint that is told the temperature alone
     )

@@ -47,10 +47,15 @@ def log_odds(counts: Mapping[str, int], others: Mapping[str, int]) -> list[LogOd
     items = []
     for word in counts.keys() | others.keys():
         count, other_count = counts.get(word, 0), others.get(word, 0)
+        # The prior adds words to both bodies in the proportion that they have together; each
+        # logarithm is that of the odds of the word in one body.
         prior = PRIOR_WORDS * (count + other_count) / both
+        # 1e-9: where neither body has another word, there are none to divide by.
         mean = log((count + prior) / (total + PRIOR_WORDS - count - prior + 1e-9)) - log(
             (other_count + prior) / (other_total + PRIOR_WORDS - other_count - prior + 1e-9)
         )
+        # The variance of the difference is about the sum of both inverse counts.
         half = NUM_DEVIATIONS * sqrt(1 / (count + prior) + 1 / (other_count + prior))
         items.append(LogOdds(word, count, other_count, mean, mean - half, mean + half))
+    # By the z-score, up to a factor that is the same for all.
     return sorted(items, key=lambda item: (-item.mean / (item.high - item.low), item.word))

@@ -61,6 +61,7 @@ class MediaFolders:
         folder = os.path.dirname(media)
         known = self._folders.setdefault(source, folder)
         if folder != known and not folder.startswith(_with_slash(known)):
+            # The folder that all videos so far have in common.
             self._folders[source] = os.path.commonpath([known, folder])
 
     def relative(self, clip: Clip) -> str:
@@ -68,6 +69,7 @@ class MediaFolders:
         folder = self._folders.get(clip.source, "/")
         if is_remote(clip.media) or folder == "/":
             return ""
+        # What names the member comes after the path of its archive.
         member = parse_member(clip.media)
         rest = "" if member is None else clip.media[len(member.archive) :]
         return clip.source + _file(clip.media).removeprefix(folder) + rest
@@ -87,6 +89,7 @@ class MediaFolders:
                 self.remarks[source] = f"{VIDEOS}/{source} is there already"
             elif not (path.is_symlink() and os.readlink(path) == folder):
                 path.parent.mkdir(parents=True, exist_ok=True)
+                # A link to another folder: only the link goes.
                 path.unlink(missing_ok=True)
                 path.symlink_to(folder, target_is_directory=True)
 
@@ -99,6 +102,7 @@ class MediaFolders:
         Returns:
             The ``media_dir``; empty for none.
         """
+        # Links are followed, as the reader compares real paths; below the set itself it opens all.
         real = sorted({os.path.realpath(path) for path in self._folders.values() if path != "/"})
         inside = _with_slash(os.path.realpath(root))
         outside = [folder for folder in real if not folder.startswith(inside)]
@@ -128,4 +132,5 @@ def _file(media: str) -> str:
 
 
 def _with_slash(folder: str) -> str:
+    # Else /data/ab would count as below /data/a.
     return folder if folder.endswith("/") else f"{folder}/"

@@ -65,6 +65,7 @@ class NearDuplicates:
             self._signatures.append(np.zeros((_BLOCK, NUM_HASHES), np.uint16))
         self._signatures[-1][index % _BLOCK] = signature
         self._names.append(name)
+        # An entry for each group, in order: _candidates() finds it at index * NUM_BANDS + group.
         for bucket in _buckets(signature):
             self._earlier.append(self._latest[bucket])
             self._latest[bucket] = index
@@ -77,6 +78,7 @@ class NearDuplicates:
         blocks = np.array(candidates, dtype=np.int64) // _BLOCK
         for block in np.unique(blocks):
             rows = np.array(candidates, dtype=np.int64)[blocks == block] % _BLOCK
+            # (rows, NUM_HASHES) == (NUM_HASHES,) -> (rows,)
             shares = (self._signatures[block][rows] == signature).mean(axis=1)
             nearest = int(shares.argmax())
             share = float(shares[nearest])
@@ -110,6 +112,7 @@ def _buckets(signature: _Signature) -> list[int]:
     """One bucket a group of hashes, each in a range of its own."""
     # (hashes,) -> (bands, rows): two texts share a bucket if all rows of one band agree
     groups = signature[: NUM_BANDS * BAND_ROWS].reshape(NUM_BANDS, BAND_ROWS).astype(np.uint64)
+    # Modulo 2**64, of which the upper bits are the best mixed: 17 of them number a bucket.
     mixed = (groups * _FACTORS).sum(axis=1, dtype=np.uint64) >> np.uint64(64 - 17)
     buckets: list[int] = (mixed + np.arange(NUM_BANDS, dtype=np.uint64) * _NUM_BUCKETS).tolist()
     return buckets

@@ -43,6 +43,7 @@ def money(prices: PriceConfig, usage: Usage, *, is_batch: bool = False) -> float
     per_prompt = prices.per_million_prompt_tokens or 0.0
     per_cached = prices.per_million_cached_tokens
     per_cached = per_prompt if per_cached is None else per_cached
+    # Cached tokens are among those of the prompt, at a price of their own.
     cost = (
         per_prompt * (usage.num_prompt_tokens - usage.num_cached_tokens)
         + per_cached * usage.num_cached_tokens
@@ -139,6 +140,7 @@ def estimate_job(
     for usage in samples:
         total = total.plus(usage)
     job = total.times(num_requests / len(samples))
+    # Both limits hold, so that the tighter one decides.
     minutes = []
     if config.requests_per_minute is not None:
         minutes.append(job.num_requests / config.requests_per_minute)

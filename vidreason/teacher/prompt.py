@@ -47,6 +47,7 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 
 
 _TEXT = {"type": "string"}
+# Null and not left out: strict modes want every property.
 _SECONDS = {"type": ["number", "null"]}
 ANSWER_SCHEMA: dict[str, Any] = _object(
     steps={

@@ -20,13 +20,16 @@ _CANNOT = (
 )
 _ADVERB = r"(?: (?:really|currently|actually|directly|unfortunately|also|simply))?"
 _REFUSAL = re.compile(
+    # An apology.
     r"(?:(?:i'm|i am|we're|we are) (?:very |so |really |truly |deeply )?sorry"
     r"(?:,? but\b|[.!,]? (?:i|we|there|the video|this)\b)"
     r"|sorry,? (?:but )?(?:i|we)\b"
     r"|(?:i|we) apologi[sz]e\b|(?:my )?apologies\b"
     r"|as an? (?:ai|artificial intelligence|(?:large )?language model)\b"
+    # Somebody who cannot, or does not want to, answer.
     rf"|(?:unfortunately,? |regrettably,? |however,? )?(?:i|we){_ADVERB} ?{_CANNOT}{_ADVERB}"
     rf" (?:to |in )?(?:reliably |accurately |directly )?{_ANSWER}\b"
+    # No access, no way, or nothing to look at.
     r"|(?:unfortunately,? )?(?:i|we) (?:do not|don't) (?:have|see) (?:direct |any |an? |the )?"
     r"(?:access|video|clip|image|frame|picture)"
     rf"|(?:unfortunately,? )?(?:unable|not able) to {_ANSWER}\b"
@@ -36,11 +39,15 @@ _REFUSAL = re.compile(
     r"(?:video|clip|image|frame|picture|visual content)s? "
     r"(?:is |was |has been |have been |are |were )?"
     r"(?:provided|attached|available|included|visible|shared|supplied|given)"
+    # A request instead of an answer.
     r"|(?:please|could you(?: please)?|can you(?: please)?) (?:provide|upload|share|attach|send)\b"
+    # A curt refusal.
     r"|(?:i )?cannot (?:comply|assist|help|fulfil+)\b"
+    # A word for nothing, alone.
     r"|(?:n/?a|none|null|unknown|not applicable)[.!]?$)",
     re.IGNORECASE,
 )
+# Marks of lists and quotes, and a label such as "Answer:".
 _BEFORE = re.compile(r"[\s*_#>-]{0,20}(?:(?:answer|response|assistant|note)\s{0,4}:\s{0,4})?", re.I)
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "\uff07": "'"})
 
@@ -52,6 +59,7 @@ def is_refusal(text: str) -> bool:
     and "I cannot open the jar" are none. English only: a refusal in another language is no answer
     of the form either.
     """
+    # Twice as many, because blanks are joined: no pattern runs over a long text.
     beginning = " ".join(text[: 2 * _MAX_CHARS].split())[:_MAX_CHARS].translate(_APOSTROPHES)
     if not beginning:
         return not text.strip()

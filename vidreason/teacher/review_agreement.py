@@ -128,7 +128,9 @@ def nominal_alpha(counts: NDArray[np.int64]) -> float:
     total = int(ratings.sum())
     if not total:
         return nan
+    # Ordered pairs of different names within each item, by its ratings less one.
     differing = (ratings**2 - (counts**2).sum(axis=1)) / (ratings - 1)
+    # Those among all ratings, whatever their item: what chance would give.
     expected = total**2 - int((counts.sum(axis=0) ** 2).sum())
     return float(1 - (total - 1) * differing.sum() / expected) if expected else nan
 
@@ -140,6 +142,7 @@ def _groups(
     members: dict[str, list[str]] = {ALL: shared}
     for name in shared:
         members.setdefault(f"source: {rows[name].source}", []).append(name)
+    # In a second pass, so that the gate's groups come after all sources.
     for name in shared:
         is_accepted = rows[name].verdict == ACCEPTED
         members.setdefault(f"gate: {ACCEPTED if is_accepted else 'rejected'}", []).append(name)
@@ -152,6 +155,7 @@ def _groups(
         counts = np.array(
             [[list(decided[name].values()).count(one) for one in DECISIONS] for name in ids]
         )
+        # An edit keeps the row: (rows, kept or rejected).
         keep = np.stack([counts.sum(axis=1) - counts[:, _REJECT], counts[:, _REJECT]], axis=1)
         groups[group] = {
             "num_rows": len(ids),
@@ -169,6 +173,7 @@ _REJECT = DECISIONS.index("reject")
 def _equal_pairs(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of equal pairs of ratings, ``(items,)``, of counts ``(items, names)``."""
     ratings = counts.sum(axis=1)
+    # Ordered pairs of two reviewers who decided alike, by all such pairs.
     equal = (counts * (counts - 1)).sum(axis=1) / (ratings * (ratings - 1))
     return np.asarray(equal, dtype=np.float64)
 

@@ -72,6 +72,7 @@ def page_item(row: Mapping[str, Any], split: str, verdict: str) -> dict[str, Any
 def _steps(row: Mapping[str, Any], room: _Room) -> list[dict[str, Any]]:
     texts = _list(row.get("causal_explanation"))
     times = _list(row.get("step_times"))
+    # Nobody knows whose they are: none is shown.
     if len(times) != len(texts):
         times = [{}] * len(texts)
     steps = []
@@ -92,6 +93,7 @@ def _predictions(row: Mapping[str, Any], room: _Room) -> list[dict[str, Any]]:
         for item in _list(row.get("predictions"))
         if isinstance(item, Mapping)
     ]
+    # Without confidences, a row has its prediction in a field of its own.
     alone = room.text(row.get("prediction")) if not items else ""
     return items or [{"text": alone, "confidence": None, "justification": ""}] * bool(alone)
 
@@ -106,4 +108,4 @@ def _list(value: object) -> list[Any]:
 def _number(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return float(value) if abs(value) <= MAX_SECONDS else None
+    return float(value) if abs(value) <= MAX_SECONDS else None  # NaN compares as False

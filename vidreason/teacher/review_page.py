@@ -115,11 +115,13 @@ def write_review_page(
         )
     is_full = False
     for one, item in zip(shown, items, strict=True):
+        # The items are those in data: what is set here is written with the page.
         item["frames"], item["missing"] = [], f"the page has {max_bytes / 2**20:g} MB (max_page_mb)"
         if is_full:
             continue
         pictures, missing = _pictures(one, frames, item["licence"])
         size = len(data_element("", pictures))
+        # Once one has no room, no further frames are read: the last rows have none.
         is_full = size > left
         if not is_full:
             left -= size

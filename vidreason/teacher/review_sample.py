@@ -51,6 +51,7 @@ def draw_rows(
         # Accepted rows are in strata by source, rejected ones by cause.
         stratum = (source, ACCEPTED) if verdict == ACCEPTED else ("", verdict)
         sizes[source, verdict] = sizes.get((source, verdict), 0) + 1
+        # No stratum gives more than all that are drawn.
         heap = heaps.setdefault(stratum, [])
         item = (-int.from_bytes(luck[:8], "big"), name)
         if len(heap) < num_rows:
@@ -61,6 +62,7 @@ def draw_rows(
         raise ValueError("the set has no rows to review")
     num_accepted = sum(number for (_, verdict), number in sizes.items() if verdict == ACCEPTED)
     num_rejected = sum(sizes.values()) - num_accepted
+    # More rejected ones where there are too few accepted ones.
     wanted = max(round(num_rows * rejected_fraction), num_rows - num_accepted)
     chosen: list[str] = []
     for total, is_rejected in ((num_rows - min(wanted, num_rejected), False), (wanted, True)):

@@ -170,6 +170,7 @@ def row_sha(row: Mapping[str, Any]) -> str:
     content = {
         name: row[name] for name in REVIEWED_FIELDS if row.get(name) not in (None, "", [], ())
     }
+    # Sorted: programs may write the fields in any order.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -184,6 +185,7 @@ def edited(row: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
         if name in row:
             changed[name] = row[name] if draft.predictions else nothing
         else:
+            # draft_fields() may have put it in; the row had none.
             changed.pop(name, None)
     return changed
 
@@ -204,15 +206,18 @@ def rule_on(reviews: Sequence[Review]) -> Ruling:
     Args:
         reviews: Of that version; at least one.
     """
+    # Rules 2 and 3 of the module.
     newest = newest_of_each(reviews)
     if ADJUDICATOR in newest:
         newest = {ADJUDICATOR: newest[ADJUDICATOR]}
     counted = [newest[name] for name in sorted(newest)]
     names = tuple(sorted(newest))
     time = max(review.reviewed_at for review in counted)
+    # Rule 4.
     rejections = [review for review in counted if review.decision == "reject"]
     if rejections:
         return Ruling("reject", names, time, reason=rejections[0].reason)
+    # Rules 5 and 6.
     drafts = [review.draft for review in counted if review.draft is not None]
     if len({_draft_key(draft) for draft in drafts}) > 1:
         return Ruling("reject", names, time, reason=EDITED_DIFFERENTLY)
@@ -257,6 +262,7 @@ class _FieldError(ValueError):
 
 
 def _review(row: Mapping[str, Any]) -> Review:
+    # A misspelt field would else be as if it were not there.
     if unknown := sorted(row.keys() - _FIELDS):
         raise _FieldError(unknown[0], row[unknown[0]], f"only {', '.join(sorted(_FIELDS))}")
     decision = row.get("decision")
@@ -348,6 +354,7 @@ def _text(row: Mapping[str, Any], name: str, max_chars: int, field: str = "") ->
     value = row.get(name)
     if not isinstance(value, str) or not 0 < len(value.strip()) <= len(value) <= max_chars:
         raise _FieldError(field or name, value, f"a text of 1 to {max_chars} characters")
+    # JSON can hold half of a surrogate pair, and no file can.
     if _UNSEEN.search(value) or any("\ud800" <= sign <= "\udfff" for sign in value):
         raise _FieldError(
             field or name, value, "a text in one line without control characters and marks"

@@ -96,6 +96,7 @@ def unused_row(ended: Ended, problem: str = "", *, media: str = "") -> dict[str,
         ending, cause, detail = "rejected", verdict.rejection, verdict.detail
     draft = Draft() if verdict is None or verdict.draft is None else verdict.draft
     fields = draft_fields(draft)
+    # The gate may have rejected it for its length.
     if sum(map(len, _texts(fields))) > MAX_ROW_CHARACTERS:
         fields = draft_fields(Draft())
     return {
@@ -120,6 +121,7 @@ UNWRITABLE = "unwritable"
 
 def draft_fields(draft: Draft) -> dict[str, Any]:
     """The fields of a row that say what was answered."""
+    # Without any time the list is empty, not one of nulls.
     is_timed = any((step.start_seconds, step.end_seconds) != (None, None) for step in draft.steps)
     confident = [item for item in draft.predictions if not isnan(item.confidence)]
     return {
@@ -163,6 +165,7 @@ def _span(clip: Clip) -> dict[str, float | None]:
 
 
 def _check_clip(clip: Clip, media: str) -> None:
+    # Here and below: what the reader of the rows would leave out is not written.
     video_id = clip.video_id.strip()
     if _is_nan_like(video_id) or _NUMBER_LIKE_ID.fullmatch(video_id):
         raise UnwritableRowError(

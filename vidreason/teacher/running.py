@@ -108,11 +108,13 @@ class _Run:
         self._is_stopped = is_stopped
         self._num_parallel = min(asking.config.num_parallel, asking.teacher.num_parallel)
         self._clips: Iterator[Clip] = journal.pending()
+        # A clip in hand is being decoded, ready to be sent, or sent.
         self._decoding: dict[Future[_InHand], Clip] = {}
         self._ready: deque[_InHand] = deque()
         self._sending: dict[Future[ChatReply], _InHand] = {}
         self._num_failed_in_a_row = 0
         counts = journal.counts()
+        # Replies of earlier starts count: the server was there.
         self._has_reply = bool(counts.answered + counts.accepted + counts.rejected.total())
         self._reason: Exception | None = None
         """Why no further clip is asked about; None while there is no reason."""
@@ -129,6 +131,7 @@ class _Run:
         try:
             while self._go_on(decoders, senders):
                 futures: list[Future[Any]] = [*self._decoding, *self._sending]
+                # Until something has ended, or it is time to look whether to stop.
                 done, _ = wait(futures, _LOOK_SECONDS, FIRST_COMPLETED)
                 for future in done:
                     self._take_in(future)
@@ -139,6 +142,7 @@ class _Run:
             self._asking.teacher.close()
             raise
         finally:
+            # Waits for what runs: no thread is to use the teacher or the cache after the run.
             decoders.shutdown(cancel_futures=True)
             senders.shutdown(cancel_futures=True)
         if self._reason is not None:
@@ -147,6 +151,8 @@ class _Run:
     def _go_on(self, decoders: ThreadPoolExecutor, senders: ThreadPoolExecutor) -> bool:
         """Begin what may be begun; return whether there is something to wait for."""
         if self._reason is not None or self._is_to_stop():
+            # No further tries. Whatever is in flight has until the deadline; then closing the
+            # teacher makes it raise.
             self._asking.spending.stop()
             if self._deadline is None:
                 self._deadline = time.monotonic() + GRACE_SECONDS
@@ -154,6 +160,7 @@ class _Run:
                 self._is_closed = True
                 self._asking.teacher.close()
             return bool(self._sending)
+        # Bounded, as each of them holds its frames.
         while len(self._decoding) + len(self._ready) < self._asking.config.decode_ahead:
             clip = next(self._clips, None)
             if clip is None:
@@ -161,6 +168,7 @@ class _Run:
             self._decoding[decoders.submit(self._prepare, clip)] = clip
         while self._has_room() and (next_one := self._next_ready()):
             assert next_one.request is not None
+            # Told before the request is sent: the spending then counts it at this estimate.
             usage = estimated_usage(
                 self._asking.config.prices, next_one.request, self._asking.max_new_tokens
             )
@@ -177,6 +185,8 @@ class _Run:
         num_sending = len(self._sending)
         if num_sending >= self._num_parallel:
             return False
+        # With nothing in flight there is nothing to wait for: spend() then raises if there is no
+        # room.
         return not num_sending or self._asking.spending.has_room_for(num_sending + 1)
 
     def _is_to_stop(self) -> bool:
@@ -201,6 +211,7 @@ class _Run:
                 clip.media, clip.start_seconds, clip.end_seconds, teacher.frame_rule()
             )
         except VideoReadError as error:
+            # Anything else ends the run, by the future's result.
             return _InHand(clip, error=error)
         return _InHand(clip, teacher.request(frames))
 
@@ -220,6 +231,7 @@ class _Run:
         except EndpointUnavailableError as error:
             self._unavailable(in_hand.clip, error)
         except (BudgetSpentError, EndpointRefusedError) as error:
+            # After a stop the spending refuses every request, which is no reason of its own.
             if self._deadline is None:
                 self._stop_for(error)
         else:
@@ -250,6 +262,7 @@ class _Run:
         self._journal.record_failure(clip.id, "endpoint", str(error))
         self._num_failed_in_a_row += 1
         _LOG.warning("%s: %s", printable(clip.id), printable(str(error)))
+        # Before the first reply, fewer are enough: then there may be no server at all.
         limit = self._asking.config.max_consecutive_failures
         if not self._has_reply:
             limit = min(limit, max(_MIN_FIRST_FAILURES, self._num_parallel))

@@ -75,6 +75,7 @@ def probe_schema(
             # Below it is the status error of the openai package.
             if getattr(error.__cause__, "status_code", None) not in _REFUSED_FIELD:
                 raise
+            # This refusal tells of the schema: it is stored like a reply, and not asked for again.
             return ChatReply(text="", problem=f"refused: {error}")
 
     return _judged(cache.reply(model_id, _probe_request(sent), send))

@@ -49,6 +49,7 @@ class SetSummary:
         ):
             self.num_with[name] += bool(row[field])
         self.licences.setdefault(clip.source, Counter())[clip.licence] += 1
+        # ISO 8601 in UTC: the order of the texts is that of the times.
         self.first_created = min(self.first_created or ended.created, ended.created)
         self.last_created = max(self.last_created, ended.created)
         self.endings[ACCEPTED] += 1

@@ -38,12 +38,13 @@ class Spending(RequestBudget):
         self._paid = Usage()
         self._last_row = 0
         self._lock = threading.Lock()
-        self._num_admitted = 0
+        self._num_admitted = 0  # to a batch that is not sent, and so not yet counted
         self._is_stopped = False
 
     def expect(self, usage: Usage) -> None:
         """Take account of the estimate of a request that is about to be sent."""
         with self._lock:
+            # The most of each kind: one estimate stands for all requests of which nothing is known.
             self._estimate = Usage(*map(max, self._estimate, usage))
         assert self.rates is not None
         self.rates.expect(usage.num_prompt_tokens + usage.num_generated_tokens)
@@ -106,6 +107,7 @@ class Spending(RequestBudget):
                 paid, cost = self._cost_with(count)
                 if cost > self._config.max_cost:
                     raise BudgetSpentError(self._message(paid, cost))
+            # Within the lock: two threads must not both take the last of the money.
             super().spend(count)
             self._num_admitted = max(self._num_admitted - count, 0)
 
@@ -126,6 +128,7 @@ class Spending(RequestBudget):
         )
 
     def _unknown(self, num_spent: int) -> float:
+        # A reply without counts is as unknown as none.
         num_unknown = max(num_spent - int(self._paid.num_requests), 0)
         return self._money(self._estimate.times(num_unknown))
 

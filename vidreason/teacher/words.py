@@ -153,7 +153,8 @@ def verbs_and_objects(text: str) -> tuple[list[str], list[str]]:
     objects: list[str] = []
     last = ""  # of the run of content words that is being read
     before, verb = "", ""
-    for token in [*tokens(text), "."]:
+    for token in [*tokens(text), "."]:  # the full stop ends the last run
+        # After a verb stands a noun, unless it ends in -ing: "pours water", "starts pouring".
         follows_verb = verb != "" and not token.endswith("ing")
         verb = "" if follows_verb else _verb(token, before)
         if verb or not token[0].isalpha() or token in _FUNCTION_WORDS or "'" in token:
@@ -162,6 +163,7 @@ def verbs_and_objects(text: str) -> tuple[list[str], list[str]]:
             last = ""
             if verb:
                 verbs.append(verb)
+        # Adjectives and adverbs are no objects, wherever they stand in a run.
         elif token not in _ADJECTIVES and not token.endswith("ly"):
             last = token
         before = token
@@ -185,6 +187,7 @@ def _unlisted_verb(token: str) -> str:
     )
     if not is_verb or token in _NOUNS_IN_ING:
         return ""
+    # "stirring" comes from "stir", "rolling" from "roll".
     if stem[-1] == stem[-2] and stem[-1] not in "lsz" + _VOWELS:
         return stem[:-1]
     return stem
@@ -195,9 +198,11 @@ def singular(noun: str) -> str:
     """The singular of a noun, by rules."""
     if noun in _IRREGULAR_NOUNS:
         return _IRREGULAR_NOUNS[noun]
+    # "berries" becomes "berry", but "pies" does not become "py".
     if noun.endswith("ies") and len(noun) > 4:
         return f"{noun[:-3]}y"
     if noun.endswith(("ses", "xes", "zes", "ches", "shes")) and len(noun) > 4:
+        # "vases" loses an s, "boxes" loses es.
         return noun[:-1] if noun.endswith(("uses", "ases", "oses", "aches")) else noun[:-2]
     if noun.endswith("s") and not noun.endswith(("ss", "us", "is")) and len(noun) > 3:
         return noun[:-1]
