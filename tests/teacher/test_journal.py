@@ -98,6 +98,22 @@ def test_what_may_have_passed_is_asked_again_and_what_was_paid_for_is_not(path):
             journal.record_reply("elsewhere", "key", reply())
 
 
+def test_what_is_taken_back_is_not_counted(path):
+    three = clips(3)
+    with Journal(path, IDENTITY) as journal:
+        journal.add(three[:2])
+        journal.record_reply(three[0].id, "key", reply())
+        before = journal.counts()
+        rejected = Verdict(rejection="schema")
+        with pytest.raises(ValueError, match="has no reply to judge"):
+            journal.record_verdicts([(three[0].id, rejected), (three[1].id, rejected)])
+        with pytest.raises(ValueError, match=path.name):
+            journal.add_judged([(three[2], rejected), (three[0], rejected)])
+        assert journal.counts() == before
+    with Journal(path, IDENTITY) as journal:
+        assert journal.counts() == before
+
+
 def test_verdicts_of_another_gate_are_forgotten_and_replies_are_not(path):
     with Journal(path, IDENTITY) as journal:
         journal.add(clips(2))
