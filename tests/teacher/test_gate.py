@@ -402,6 +402,16 @@ def verified(content: dict[str, Any], unseen: Sequence[str], **bounds: Any) -> V
     return gate.judge(CLIP, reply(content))
 
 
+def test_what_is_left_of_an_answer_may_be_an_earlier_one():
+    gate = Gate(GateConfig(), verifier=ScriptedVerifier(["torque"]))
+    longer = reply(answer([*TEXTS, TORQUE]))
+    apart = Gate(GateConfig())
+    assert apart.judge(clip(0), reply(answer(TEXTS))).rejection is None
+    assert apart.judge(clip(1), longer).rejection is None
+    assert gate.judge(clip(0), reply(answer(TEXTS))).rejection is None
+    assert gate.judge(clip(1), longer).rejection == "near_duplicate"
+
+
 def test_the_torque_wrench_is_dropped_flagged_or_rejected():
     content = answer([*TEXTS, TORQUE])
     dropped = verified(content, ["torque"])

@@ -102,8 +102,13 @@ class Gate:
         flags: tuple[str, ...] = ()
         # Last, as it is the one that looks at the video.
         if problem is None and self._verifier is not None:
-            draft, detail, flags = supported(clip, draft, self._verifier, self._config)
-            problem = None if detail is None else _Problem("unsupported", detail)
+            shown = draft
+            draft, detail, flags = supported(clip, shown, self._verifier, self._config)
+            if detail is not None:
+                problem = _Problem("unsupported", detail)
+            elif draft != shown:
+                # What is left of it may be an earlier answer.
+                problem = self._near_duplicate(draft)
         if problem is not None:
             return self._rejected(draft, problem)
         # As it will be in the set: without the steps that were dropped.
@@ -130,12 +135,16 @@ class Gate:
             return _Problem("temporal", detail)
         if (detail := self._leaked(draft)) is not None:
             return _Problem("leakage", detail)
-        if self._accepted is not None:
-            match = self._accepted.find(self._compared_text(draft))
-            if match is not None:
-                near = f"earlier answer: {match.similarity:.2f} like that for {match.name}"
-                return _Problem("near_duplicate", near)
-        return None
+        return self._near_duplicate(draft)
+
+    def _near_duplicate(self, draft: Draft) -> _Problem | None:
+        if self._accepted is None:
+            return None
+        match = self._accepted.find(self._compared_text(draft))
+        if match is None:
+            return None
+        near = f"earlier answer: {match.similarity:.2f} like that for {match.name}"
+        return _Problem("near_duplicate", near)
 
     def _leaked(self, draft: Draft) -> str | None:
         """Describe the text of an evaluation set that a draft, or one of its texts, says."""
