@@ -40,7 +40,7 @@ def rescore(arguments: argparse.Namespace) -> None:
     for source in arguments.paths:
         for stem, path in prediction_files(source).items():
             run = read_run(path, _NAMES.get(stem, stem), config.data)
-            # How near a baseline is to the original, only its manifest says, and not its file's name.
+            # How near a baseline is to the original, its manifest says, and not its file's name.
             if run.manifest is not None and run.manifest.system:
                 run = replace(run, name=baseline_row(stem, run.manifest.system["fidelity"]))
             if stem == VALIDATION:
