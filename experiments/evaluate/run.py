@@ -264,6 +264,7 @@ def _validation_examples(config: ExperimentConfig, tested: Sequence[Example]) ->
         return []
     ids = {example.id for example in tested}
     by_likelihood = config.evaluation.multiple_choice == "likelihood"
+    # Open answers come without a confidence: no temperature would change them.
     confident = [
         example
         for example in _corpora(config, corpora)
