@@ -67,6 +67,7 @@ def _sentences(member: Row) -> Iterator[Row]:
         raise member.malformed(f"it has {len(spans)} timestamps and {len(sentences)} sentences")
     video_id = Row({"video_id": member["name"]}, member.location).id("video_id")
     for number, (span, sentence) in enumerate(zip(spans, sentences, strict=True)):
+        # A wrong span costs its own sentence; raised here, the error would cost all of the video.
         start, end = span if isinstance(span, list) and len(span) == 2 else (None, None)
         fields = {"video_id": video_id, "number": number, "duration": duration, "span": span}
         yield Row(

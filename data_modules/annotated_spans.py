@@ -57,6 +57,7 @@ def annotated_spans(examples: Iterable[Example], skipped: SkippedRows) -> Iterat
                 cause = NO_TIMES
             elif not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):
                 cause = NO_SPAN
+            # The two further tests tell a type checker what `cause` says already.
             if cause or start is None or end is None:
                 skipped.record(example.id, cause)
                 continue
@@ -94,6 +95,7 @@ def _parts(example: Example) -> list[tuple[float | None, float | None, str]]:
     """Start, end and text of each event of a caption."""
     if example.start_seconds is not None or example.end_seconds is not None:
         return [(example.start_seconds or 0.0, example.end_seconds, example.response)]
+    # Times are rounded to a step: the event lies within half of one on either side.
     half = STEP_SECONDS / 2
     timed = [
         (max(seconds - half, 0.0), seconds + half, event)
@@ -114,11 +116,13 @@ def _is_narration(example: Example) -> bool:
 
 def _trimmed(track: list[AnnotatedSpan]) -> list[AnnotatedSpan]:
     trimmed = []
+    # From the last to the first: narrations with one start all end at the next later start.
     following = math.inf
     for index in range(len(track) - 1, -1, -1):
         span = track[index]
         if index + 1 < len(track) and track[index + 1].start_seconds > span.start_seconds:
             following = track[index + 1].start_seconds
+        # The reader put the start before the moment that was annotated.
         moment = span.start_seconds + SECONDS_BEFORE
         end = min(span.end_seconds, max(following, moment))
         trimmed.append(replace(span, end_seconds=end))

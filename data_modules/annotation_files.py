@@ -155,6 +155,7 @@ def _split_lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
     number, kept = 0, b""
     while chunk := stream.read(max(_CHUNK_BYTES, len(kept))):
         # The last one may go on in the next chunk, if only by the second half of CRLF.
+        # Bytes part at LF, CR and CRLF only; a str would also part at form feeds and the like.
         *lines, kept = (kept + chunk).splitlines(keepends=True)
         for line in lines:
             yield line[: MAX_LINE_BYTES + 1]
@@ -186,6 +187,7 @@ def decode_line(path: Path, number: int, line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
+        # Any other line ends in its line end, so that half a character there is an error before it.
         if error.end == len(line):
             raise ValueError(
                 f"{location}: the file ends in half a character: it is cut off; fetch it again"

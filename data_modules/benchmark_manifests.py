@@ -92,6 +92,7 @@ def _mvbench_media(videos: VideoFolder, row: Row, video: str) -> tuple[str, bool
     cut_path = None if path else videos.first_there(*cut)
     if cut_path is None and path is None and task in _FOLDERS_OF_FRAMES:
         raise row.unusable("a folder of frames is no video")
+    # With neither, the path of the paper's instructions is named, and found missing later.
     return cut_path or path or videos.find(whole[0]), cut_path is not None
 
 
@@ -104,6 +105,7 @@ def _tempcompass_rows(files: Files, split: str, skipped: SkippedRows) -> Iterato
     for task in TEMPCOMPASS_TASKS:
         members = read_json_members(files, f"questions/{task}.json")
         for row in expanded(members, _tempcompass_questions, skipped):
+            # The questions have no ids: what leads to one is its id.
             name = f"{task}_{row['video']}_{row['aspect']}_{row['number']}"
             yield row.adding({"id": name, "task": task, **_with_options(row, task)})
 
@@ -119,6 +121,7 @@ def _with_options(row: Row, task: str) -> dict[str, object]:
     """A question of TempCompass and its options, which stand in the lines after it."""
     if task == "yes_no":
         return {"options": ["yes", "no"]}
+    # What is no text is left as it is: the row is malformed when its fields are read.
     question = row.get("question")
     if not isinstance(question, str) or not question.strip():
         return {}
@@ -138,6 +141,7 @@ def _video_mme_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[
     def questions(row: Row) -> list[Row]:
         if row.get("questions") is None:
             return [row]
+        # Beside each question the fields of its video, such as the duration.
         return list(map(row.adding, row.objects("questions")))
 
     table = read_table(files, [*names, f"{split}.jsonl"], skipped)
@@ -159,6 +163,7 @@ def _egoschema_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[
             yield row.adding({"q_uid": row.get("video_idx"), "options": row.get("option")})
         return
     answers = read_json_object(files, answer_name) if split == "subset" else {}
+    # A dictionary for its order: what is left over is reported in that of the file.
     unasked = dict.fromkeys(answers)
     for row in read_json_array(files, name, skipped):
         uid = str(row.get("q_uid")).strip()

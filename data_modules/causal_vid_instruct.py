@@ -211,6 +211,7 @@ def _delay(event: Row, name: str) -> float | None:
 
 def _no_nan(row: Row, name: str) -> str:
     text = row.text(name)
+    # Empty means the usual; "nan" is a program's word for nothing, and would be taught.
     if text and is_nan_like(text):
         raise row.malformed(f"field {name!r} is {text!r}, which is none")
     return text
@@ -220,7 +221,7 @@ def _prediction_item(item: Row) -> Prediction:
     event, reason = item.text("text"), item.text("justification")
     confidence = item.get("confidence")
     if not isinstance(confidence, int | float) or isinstance(confidence, bool):
-        confidence = -1.0
+        confidence = -1.0  # out of range: one error for both
     if is_nan_like(event) or not 0 <= confidence <= 1:
         raise item.malformed(
             "field 'predictions': expected 'text' and a 'confidence' from 0 to 1, found "

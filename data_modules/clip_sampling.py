@@ -134,6 +134,7 @@ def _first_seen(
 ) -> list[SourceVideo]:
     """The videos of a source whose files no source before has; adds them to ``seen``."""
     if is_only:
+        # No other source can have its files, so that none is looked at.
         return list(source.videos(num_clips))
     videos = []
     for video in source.videos(num_clips):
@@ -164,6 +165,7 @@ class _Lot:
     ) -> int:
         """Choose clips and return how many of them are excluded, and banned from now on."""
         candidates = self.stock.choose(number)
+        # What an earlier round found sound is not compared again: for pictures the clip is decoded.
         new = [candidate for candidate in candidates if candidate not in self._checked]
         clips = []
         for candidate in new:
@@ -177,6 +179,7 @@ class _Lot:
                 num_excluded += 1
             else:
                 self._checked[candidate] = clip
+        # Without those just banned, whose number the next round fills up.
         self.chosen = {one: self._checked[one] for one in candidates if one in self._checked}
         return num_excluded
 
@@ -209,7 +212,7 @@ class _Lot:
             video = picture_hash(clip, reader)
         except VideoReadError as error:
             self.failures.record(1, [error.failure(clip.id)])
-            return True
+            return True  # banned like an excluded one, so that another clip is chosen
         self.failures.record(1)
         return excluded.by_pictures(clip, video)
 
@@ -232,6 +235,7 @@ def _chosen_lots(
         if not num_excluded:
             break
         logger.info("%d clips are in evaluation sets; choosing others", num_excluded)
+    # Without regard to what a source has: the report sets this beside what it gave.
     return deal_out(num_clips, [num_clips] * len(lots), weights)
 
 
@@ -240,6 +244,7 @@ def _shares(lots: Sequence[_Lot], num_clips: int, weights: Sequence[float]) -> l
     capacities = [num_clips] * len(lots)
     while True:
         shares = deal_out(num_clips, capacities, weights)
+        # A source opens no more videos than its share takes; more only if others run short.
         available = [
             min(lot.stock.prepare(share), num_clips)
             for lot, share in zip(lots, shares, strict=True)

@@ -80,6 +80,7 @@ class ClipSourceConfig:
             min_seconds=(_SHORTEST_SECONDS, inf),
             max_seconds=(self.min_seconds, inf),
         )
+        # Infinity lies within ranges that have no upper end.
         if inf in (self.weight, self.min_seconds, self.max_seconds):
             raise ValueError(f"{where}: weight, min_seconds and max_seconds have to be finite")
         if self.cut not in CUTS[self.kind]:

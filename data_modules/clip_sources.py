@@ -147,6 +147,7 @@ class Ego4dSource(ClipSource):
         if video.splits - {"train"}:
             # Also of a split that no release is known to have.
             return f"of the split {printable(max(video.splits - {'train'}), 40)}"
+        # Ids become parts of paths.
         if not uid.isprintable() or os.path.basename(uid) != uid:
             return "its id is no file name"
         if video.duration_seconds > MAX_VIDEO_SECONDS:
@@ -162,11 +163,13 @@ class Ego4dSource(ClipSource):
         for number, clip in enumerate(clips):
             by_video.setdefault(clip.video_id, []).append(number)
         result = list(clips)
+        # Any number may be malformed: a clip of which nothing is told is still a clip.
         counts = SkippedRows(max_malformed_fraction=1.0)
         for uid, narrations in ego4d_narrations(self._files, by_video, counts):
             for number in by_video[uid]:
                 clip = result[number]
                 start, end = clip.start_seconds or 0.0, clip.end_seconds or 0.0
+                # Without the end, which is the start of the clip that follows.
                 told = [text for moment, text in narrations if start <= moment < end]
                 result[number] = replace(clip, reference=_joined(told))
         if counts.num_skipped:

@@ -79,6 +79,7 @@ class ClipStock:
         self._lengths: dict[int, float] = {}  # of whole videos that were opened
         self._num_clips: dict[int, int] = {}  # by video
         self._num_all = 0
+        # Counted by video, too: capacities are asked for far more often than clips are banned.
         self._banned: Counter[int] = Counter()
         self._banned_spans: set[tuple[int, Span]] = set()
 
@@ -165,6 +166,7 @@ class ClipStock:
         if not lengths:
             return []
         shares = [part / NUM_QUARTERS for part in range(1, NUM_QUARTERS)]
+        # Edges are lengths that occur, and not means of two of them.
         return [float(edge) for edge in np.quantile(lengths, shares, method="inverted_cdf")]
 
     def _round_robin(self) -> list[int]:
@@ -173,6 +175,7 @@ class ClipStock:
         keys = []
         for video in sorted(range(len(self.videos)), key=self._hashes.__getitem__):
             scenario = self.videos[video].scenario
+            # By rank within its scenario; scenarios of one rank in an order that the seed draws.
             keys.append((ranks[scenario], seeded_hash(self._seed, scenario), video))
             ranks[scenario] += 1
         return [video for *_, video in sorted(keys, key=lambda key: key[:2])]
@@ -229,6 +232,7 @@ class ClipStock:
             if self.config.cut != "scenes":
                 yield part, stretch_of(start, end)
                 continue
+            # The cut lies somewhere between the two frames; what is between them is in no clip.
             for cut in find_scene_cuts(index, start, end, reader=self._reader):
                 yield part, stretch_of(start, cut.last_before_seconds)
                 start = cut.first_after_seconds
@@ -268,6 +272,7 @@ class ClipStock:
         ordered = sorted(videos, key=self._hashes.__getitem__)
         if self.config.cut != "whole":
             return ordered
+        # A whole video counts for the quarter of its first clip.
         ranks: Counter[int] = Counter()
         keys: dict[int, int] = {}
         for video in ordered:
@@ -287,6 +292,7 @@ class ClipStock:
             if (video, candidate.span) not in self._banned_spans:
                 quarter = quarter_of(candidate.length_seconds, edges)
                 by_quarter.setdefault(quarter, []).append(candidate)
+        # At most as many as the video has that are not banned, so that a quarter is always left.
         for _ in range(number):
             quarter = min(by_quarter, key=lambda one: (counts[one], (one - first) % NUM_QUARTERS))
             counts[quarter] += 1

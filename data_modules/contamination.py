@@ -79,8 +79,10 @@ class ContaminationCheck:
 
     def add_evaluation(self, example: Example) -> None:
         """Add an evaluation example to those that are held in memory."""
+        # Several questions about one video have one key: the report counts videos.
         self._video_keys[example.id] = (example.corpus, example.video_id)
         for key in _id_keys(example):
+            # The first example of a video stands for it in messages.
             self._by_id.setdefault(key, example.id)
         self._by_file.setdefault(file_identity(example.media), example.id)
         self._texts.add(example.id, compared_text(example))
@@ -122,6 +124,7 @@ class ContaminationCheck:
         """Compare the pictures of a training example's video."""
         self._num_training_hashes += 1
         matches = self._hashes.find(video)
+        # Here and not in _record: one training video may match several others.
         self._num_training["video"] += bool(matches)
         return [
             self._record("video", example, str(name), f"distance {distance:.3f}", count=False)

@@ -85,6 +85,7 @@ def accuracy_by_length(rows: Sequence[dict[str, Any]], *, longest: bool) -> floa
     for row in rows:
         lengths = [len(option) for option in row["options"]]
         best = [index for index, length in enumerate(lengths) if length == choose(lengths)]
+        # Of options of one length, one is guessed.
         right += (row["answer_index"] in best) / len(best)
     return right / len(rows) if rows else float("nan")
 

@@ -127,6 +127,7 @@ class CorpusConfig:
 
     def _check_address(self) -> None:
         """Refuse a root that is an address where the reader takes none."""
+        # A reader from outside of this project may take any address.
         if "://" not in self.root or self.reader not in BUILT_IN_READERS:
             return
         if self.reader in _READERS_OF_SHARDS or (

@@ -55,6 +55,7 @@ class Corpora(StoredExamples):
     @override
     def example(self, row: int) -> Example:
         number = int(np.searchsorted(self._ends, row, side="right"))
+        # A corpus begins its size before its end.
         return self.corpora[number][row - int(self._ends[number]) + self.sizes[number]]
 
     def lengths(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -135,6 +136,7 @@ def open_trainable(
 
 def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusIndex:
     root = config.root if is_remote(config.root) else os.path.abspath(config.root)
+    # What examples follow from, but for files and versions, which the pointer in the folder has.
     wanted = {**asdict(config), "root": root, "weight": None}  # the weight changes no example
     folder = cache_folder() / "corpora" / f"{config.corpus}-{config.split}-{digest(wanted)}"
     index = _valid(folder, config)
@@ -145,6 +147,7 @@ def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusI
                 logger.info("indexing %s", config)
                 index = _make(config, folder, max_malformed_fraction)
                 _delete_outdated(folder, index)
+    # The folder's time says when it was last used: _delete_outdated goes by it.
     with suppress(OSError):  # the cache may be somebody else's
         os.utime(index)
     corpus = CorpusIndex(index)
@@ -154,6 +157,7 @@ def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusI
     for remark, count in corpus.skipped.remarks.most_common():
         logger.warning("%s: %d rows: %s", config, count, remark)
     try:
+        # The index may have been made under another share, with which it was not refused.
         corpus.skipped.check_malformed(max_malformed_fraction)
     except ValueError as error:
         raise ValueError(f"{config}: {error}") from error
@@ -187,7 +191,7 @@ def _make(config: CorpusConfig, folder: Path, max_malformed_fraction: float) -> 
         _refuse_repeated(_repeated_ids(CorpusIndex(index)), config)
         pointer = {"index": index.name, "versions": _versions(config), "inputs": files.inputs}
         write_atomically(folder / "current.json", json.dumps(pointer, indent=1))
-        undo.pop_all()
+        undo.pop_all()  # it is whole, and named: it stays
     return index
 
 
@@ -201,6 +205,7 @@ def _delete_outdated(folder: Path, current: Path) -> None:
 
 def _repeated_ids(corpus: CorpusIndex) -> set[str]:
     hashes = corpus.id_hashes
+    # Sorted, so that equal ones are neighbours; whether their ids are equal, too, is looked up.
     repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
     return {one for one, count in _ids_with(repeated, corpus).items() if count > 1}
 

@@ -26,6 +26,7 @@ NARRATIONS = "annotations/narration.json"
 VIDEO_FOLDERS = ("video_540ss", "full_scale")
 _PASSES = ("narration_pass_1", "narration_pass_2")
 _SPLIT_FIELDS = ("split_em", "split_av", "split_fho")
+# The letter of a tag says who acts; the sentence behind it names that person again.
 _TAG = re.compile(r"#\s*(unsure|summary|[A-Za-z])\b\s*", re.IGNORECASE)
 _WEARER = re.compile(r"\bC\b(?!')")
 
@@ -206,6 +207,7 @@ def _rows_of(row: Row, name: str) -> list[Row]:
     items = row.get(name)
     if items is not None and not isinstance(items, list):
         raise row.malformed(f"field {name!r} must be a list, found {items!r:.200}")
+    # What is no object becomes an empty row, of which the first required field is missing.
     return [Row(item if isinstance(item, dict) else {}, row.location) for item in items or ()]
 
 

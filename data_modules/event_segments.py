@@ -122,10 +122,12 @@ def _recording(
     # Starts of all segments in seconds: the beginning, the events, what came after the video.
     labels = [BEGINNING, *rows.steps, outcome.text]
     following = duration_seconds + (outcome.seconds or 0.0)
+    # Rounded times may be a little later than the video's end.
     starts = [0.0, *(min(moment, duration_seconds) for moment in moments), following]
     segments: list[Segment] = []
     for label, start, end in zip(labels, starts, [*starts[1:], following], strict=True):
         length = max((end - start) * FRAMES_PER_SECOND, _LEAST_FRAMES)
+        # As in labels frame by frame, neighbours with one label are one segment.
         if segments and segments[-1].label == label:
             segments[-1] = Segment(label, segments[-1].length + length)
         elif label != BEGINNING or end > 0:

@@ -103,7 +103,7 @@ class CorpusIndex(StoredExamples):
         self.ids_digest: str = manifest["ids_digest"]
         self.skipped = SkippedRows.from_json(manifest["skipped"])
         self._file = pa.ipc.open_file(pa.memory_map(str(folder / EXAMPLES_FILE)))
-        self._batch: tuple[int, Any] = (-1, None)
+        self._batch: tuple[int, Any] = (-1, None)  # number and columns of the last one read
         self._lengths: NDArray[np.int32] = np.memmap(folder / LENGTHS_FILE, np.int32, "r")
 
     def __len__(self) -> int:
@@ -117,7 +117,7 @@ class CorpusIndex(StoredExamples):
         values = {
             name: column[index].as_py()
             for name, column in zip(SCHEMA.names, self._batch[1].columns, strict=True)
-            if name != "continues"
+            if name != "continues"  # no field of an example
         }
         return _example(values, self._usual)
 
@@ -154,6 +154,7 @@ class CorpusIndex(StoredExamples):
             sizes = pc.fill_null(pc.binary_length(texts), usual).to_numpy(zero_copy_only=False)
             turns = self._turns(number)
             if turns.null_count < len(turns):
+                # (rows + 1,): where each row's items begin among those of the whole batch
                 ends = turns.offsets.to_numpy()
                 items = pc.binary_length(turns.values).to_numpy(zero_copy_only=False)
                 before = np.concatenate([np.zeros(1, np.int64), np.cumsum(items, dtype=np.int64)])
@@ -286,6 +287,7 @@ def _columns(rows: Sequence[Example], usual: dict[str, str]) -> dict[str, list[A
         field.name: [getattr(row, field.name) for row in rows] for field in fields(Example)
     }
     columns["meta"] = [json.dumps(row.meta) if row.meta else "" for row in rows]
+    # Most rows have neither spans nor turns: null instead of an empty list.
     columns["spans"] = [row.spans or None for row in rows]
     columns["earlier_turns"] = [
         [item for turn in row.earlier_turns for item in turn[:2]] or None for row in rows

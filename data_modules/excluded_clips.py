@@ -114,6 +114,7 @@ class ExcludedClips:
                 "not be excluded; remove its limit"
             )
         # Videos are kept only where pictures are compared.
+        # Quiet: all of its rows are told of at once, below.
         skipped = SkippedRows(max_malformed_fraction=MAX_MALFORMED_FRACTION, quiet=True)
         videos: dict[Hashable, Example] = {}
         entry = EvaluationSet(name=f"{corpus.reader}:{corpus.split}")

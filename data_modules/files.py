@@ -108,6 +108,7 @@ class Files:
         if any(path.startswith(tree) and path.endswith(ends) for tree, ends in self._trees):
             return
         key = f"{kind}:{path}"
+        # Before it is read: what changes while it is read makes the index outdated.
         if key not in self.inputs:
             self.inputs[key] = _state(key)
 
@@ -162,7 +163,7 @@ def _state(key: str) -> str:
         if kind.startswith("tree"):
             return _tree_state(path, tuple(kind.split()[1:]) or ("",))
         status = os.stat(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # gone, or a name that no file can have
         return "absent"
     return f"{status.st_mtime_ns}" if kind == "folder" else f"{status.st_size} {status.st_mtime_ns}"
 
@@ -174,6 +175,7 @@ def _tree_state(folder: str, suffixes: tuple[str, ...]) -> str:
         for path in (os.path.join(parent, name) for name in names if name.endswith(suffixes)):
             status = os.stat(path)
             text = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+            # Added up, so that the order in which a file system lists its files does not matter.
             hashed = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
             number, total = number + 1, total + int.from_bytes(hashed.digest(), "big")
     return f"{number} {total % 2**64:x}"

@@ -56,6 +56,7 @@ class FrameWindows(Dataset[Tensor | VideoFailure]):
         self.config = config
         self.windows_per_video = windows_per_video
         self._reader = reader
+        # A video is indexed once in each process, for all of its windows.
         self._indices: dict[str, VideoIndex] = {}
 
     def __len__(self) -> int:
@@ -79,6 +80,7 @@ class FrameWindows(Dataset[Tensor | VideoFailure]):
         size, rate = self.config.window, self.config.frame_rate
         if rate is None:
             room: float = index.num_frames - size
+            # room + 1 frames can be the first; a room below 0 is refused below.
             first = math.floor(share * (room + 1))
             chosen = list(range(first, first + size))
         else:
@@ -98,5 +100,6 @@ def collate_windows(windows: Sequence[Tensor | VideoFailure]) -> FramesBatch:
     """Batch windows in their order."""
     frames = [window for window in windows if isinstance(window, Tensor)]
     failures = [window for window in windows if not isinstance(window, Tensor)]
+    # (B, W, 3, S, S), or (0,) where no video could be read
     stacked = torch.stack(frames) if frames else torch.empty(0, dtype=torch.uint8)
     return {"frames": stacked, "failures": failures}

@@ -194,7 +194,9 @@ class GlobalOrderBatchSampler(Sampler[list[int]]):
             indices = self.order.step(epoch, step)
             for start in range(consumed_of_step, len(indices), at_once):
                 first = start + self.rank * self.batch_size
+                # All ranks share a stretch of the order, one micro-batch after the other.
                 yield indices[first : first + self.batch_size].tolist()
+            # Only the first step may have been begun before.
             consumed_of_step = 0
 
 

@@ -58,10 +58,12 @@ def read_hd_vila(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
     for path in paths:
         texts = _texts(files, path, skipped)
 
+        # texts is bound now: the loop goes on while rows are read.
         def make(row: Row, texts: "_ClipTranscripts | _Subtitles" = texts) -> Iterator[Example]:
             video_id = row.id("video_id")
             if "/" in video_id or "\0" in video_id:  # it names the file of subtitles, too
                 raise row.malformed(f"field 'video_id' is {video_id!r:.200}, which is no id")
+            # All clips are parsed before the first text is taken: a malformed row takes none.
             for clip in list(_clips(row)):
                 clip_id, start, end = clip["clip_id"], clip["start"], clip["end"]
                 try:
@@ -129,11 +131,13 @@ class _ClipTranscripts:
         # A malformed row of clips leaves texts that nobody takes.
         if self._skipped.num_malformed != self._num_malformed:
             self._num_malformed, self._is_behind = self._skipped.num_malformed, True
+        # In step, only the next text may be the clip's; else it is left for one of the next clips.
         self._read(LOOK_AHEAD if self._is_behind else 1)
         clip_id = clip["clip_id"]
         number = next((n for n, row in enumerate(self._ahead) if row["clip_id"] == clip_id), None)
         if number is None:
             raise clip.unusable("no transcript")
+        # Those before it are of clips that the malformed row has lost.
         for _ in range(number):
             self._ahead.popleft()
         text: str = self._ahead.popleft()["text"]

@@ -116,6 +116,7 @@ class VideoSample:
         """Take ``example`` into the sample, or not."""
         name = f"{example.media}\n{example.start_seconds}\n{example.end_seconds}"
         self._kept.setdefault(name, example)
+        # Sorted only once that many have come, so that a sort is shared by many examples.
         if len(self._kept) > 2 * self.size:
             self._drop()
 
@@ -175,6 +176,7 @@ class CorpusExamination:
             self._folder / f"skipped-{self._stem}.jsonl",
             max_malformed_fraction=self.max_malformed_fraction,
         )
+        # The counters themselves: they grow while the rows are read.
         health.skipped, health.row_remarks = skipped.causes, skipped.remarks
         health.malformed = skipped.malformed
         # Hashes on the disk: a corpus of 100 million rows has no room for its ids in memory.

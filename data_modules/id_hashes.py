@@ -56,6 +56,7 @@ class IdHashes:
             for number in range(_NUM_BUCKETS):
                 bucket = self._bucket(number)
                 if bucket.exists():
+                    # One bucket at a time is in memory.
                     np.sort(np.fromfile(bucket, np.uint64)).tofile(file)
                     bucket.unlink()
 

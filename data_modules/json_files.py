@@ -21,6 +21,7 @@ MAX_MEMBER_CHARACTERS = 64 * 2**20
 _REMEDY = "the file may be cut off, or edited here: fetch it again"
 _CHUNK_CHARACTERS = 2**20
 _SPACE = re.compile(r"[ \t\r\n]*")
+# Infinity stays a number: as a time it is refused with its row, by Row.check_finite.
 _DECODER = json.JSONDecoder(parse_constant=lambda name: None if name == "NaN" else float(name))
 
 
@@ -44,6 +45,7 @@ def read_json_lines(files: Files, name: str | Path, skipped: SkippedRows) -> Ite
             text = decode_line(path, number, line)
             if text.isspace():
                 continue
+            # An indented document begins so, and each of its lines would be a malformed row.
             if is_first and text.strip() in ("[", "{"):
                 raise ValueError(
                     f"{location}: expected one JSON object a line, found one document over several "
@@ -61,6 +63,7 @@ def _decoded_line(text: str, location: str) -> Any:  # noqa: ANN401 - any JSON v
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
+        # A last line without a line end was cut off, which is no fault of one row.
         if not text.endswith(("\n", "\r")):
             raise _not_json(location, error) from error
         raise MalformedRowError(location, _problem(error)) from error
@@ -187,7 +190,7 @@ class _JsonStream:
                 if not (is_cut and self._read_more()):
                     line = self._line + self._text.count("\n", self._position, error.pos)
                     raise _not_json(f"{self._path}:{line}", error) from error
-            except (ValueError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # too many digits, or levels
                 raise _not_json(location, error) from error
             else:
                 # A number may go on after what has been read of the file: 12|.5, 1e+|3.

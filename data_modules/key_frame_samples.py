@@ -65,6 +65,7 @@ class KeyFrameSamples(Dataset[KeyFrameSample]):
         example, rank, helps = self.frames[index]
         tokens = self._source(*example.media_span)
         request, turns = localizer_request(example)
+        # The answer that is taught; and the other, with which validation compares its likelihood.
         text, opposite = (
             encode_example(
                 self._tokenizer, request, word, self._max_text_tokens, self._system_prompt, turns

@@ -86,6 +86,7 @@ class MediaAccess:
     def _is_inside(self, path: str) -> bool:
         folder, name = os.path.split(path)
         real_folder = str(self._real_folder(folder))
+        # Only what may be a link is followed by itself; of all others their folder is.
         if name in ("", ".", "..") or name in self._links(real_folder):
             real = os.path.realpath(path)
         else:

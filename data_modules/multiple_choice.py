@@ -125,6 +125,7 @@ def _by_text(text: str, options: tuple[str, ...]) -> int | None:
     plain = [_plain(option) for option in options]
     wanted = _plain(text)
     same = [index for index, option in enumerate(plain) if wanted and option == wanted]
+    # Options that differ in case or a full stop only: nobody can tell which of them is meant.
     return same[0] if len({options[index] for index in same}) == 1 else None
 
 
@@ -134,7 +135,7 @@ def _by_label(text: str, options: tuple[str, ...]) -> int | None:
     if match is None:
         return None
     label = _label(match)
-    index = LETTERS.index(label) if label.isalpha() else int(label) - 1
+    index = LETTERS.index(label) if label.isalpha() else int(label) - 1  # labels count from 1
     by_text = _by_text(match["text"].strip(), options)
     if by_text is None or not 0 <= index < len(options):
         return None

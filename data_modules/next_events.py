@@ -71,6 +71,7 @@ def event_head(examples: Iterable[Example]) -> ProbeHead:
     names = sorted(forms)
     return ProbeHead(
         name=EVENT_HEAD,
+        # Equally frequent forms in alphabetical order, so that the files' order decides nothing.
         labels=[min(forms[name], key=lambda form: (-forms[name][form], form)) for name in names],
         counts=[forms[name].total() for name in names],
     )
@@ -109,6 +110,7 @@ class LatentFiles:
             VideoReadError: The video cannot be read.
             ValueError: A latent is not finite.
         """
+        # Named by content and not by path: a file that was moved or copied keeps its latents.
         content = self._content.get(example.media)
         if content is None:
             content = self._reader.read_content(example.media).sha256
@@ -120,7 +122,7 @@ class LatentFiles:
         if not path.is_file():
             video = self._frames(example.media, *span, self._rule)
             with torch.inference_mode():
-                latents = self._latents.of_videos([video])[0]
+                latents = self._latents.of_videos([video])[0]  # (N, D)
             # 16 bits: 9 MB instead of 18 for a clip of the released ViT-L.
             rounded = latents.half().cpu().contiguous()
             if not rounded.isfinite().all():

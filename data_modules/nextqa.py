@@ -154,4 +154,5 @@ def _answer_form(files: Files, name: str) -> AnswerForm | None:
         raise ValueError(f"{files.path(name)}: a header and no rows that can be read")
     if num_answers == 0:
         return None
+    # Where options are numbers, an answer may count as both: a tie is the index, as NExT-QA has it.
     return "text" if num_texts > num_indices else "index"

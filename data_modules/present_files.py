@@ -59,6 +59,7 @@ def videos_below(root: str, skipped: SkippedRows) -> Iterator[tuple[str, str]]:
     """
     if not os.path.isdir(root):
         raise ValueError(f"{root!r} is no folder; name the folder that holds the videos")
+    # device and inode of each file
     seen: set[tuple[int, int]] = set()
     for path in _files_below(root, skipped):
         try:
@@ -86,6 +87,7 @@ def _files_below(root: str, skipped: SkippedRows) -> Iterator[str]:
             is_link = os.path.islink(path)
             if name.startswith(".") or is_link:
                 _record(skipped, path, "a link to a folder" if is_link else "a hidden folder")
+                # os.walk does not go into what is taken from the list.
                 folders.remove(name)
         folders.sort()
         yield from (os.path.join(folder, name) for name in sorted(names))

@@ -88,6 +88,7 @@ class PromptLimit:
         if len(turns) >= self.max_text_tokens:
             return False  # a token each is too many, and templates are bounded
         texts = (example.prompt, *(turn.text for turn in turns))
+        # In bytes first, without the tokenizer: a text has at most one token for each.
         size = sum(len(text.encode()) for text in texts)
         if size + (len(turns) * self.turn_bytes if turns else 0) <= self.max_prompt_bytes:
             return True
@@ -103,5 +104,6 @@ def shortened(example: Example) -> Iterator[Example]:
     yield example
     _, turns = split_system(example.earlier_turns)
     system = example.earlier_turns[: len(example.earlier_turns) - len(turns)]
+    # In pairs: a question is not cut without its answer.
     for start in range(2, len(turns) + 1, 2):
         yield replace(example, earlier_turns=(*system, *turns[start:]))

@@ -64,6 +64,7 @@ def read_manifest(
         index = right_option(row, manifest.answer, options, manifest.answer_form)
         row.check_answered(manifest.answer, index is not None, in_others=has_answers)
         span = row.span() if manifest.has_span else (None, None)
+        # The span has 0 for a negative start by now: only the field itself shows that it was less.
         if span[0] == 0.0 and str(row["start"]).lstrip().startswith("-"):
             remark = "a span begins before the video: it is taken from its start"
             skipped.remark(row.location, remark)

@@ -25,6 +25,7 @@ _PREPOSITIONS = word_set(
     "in on at with of from to into onto over under behind near beside by for around through across "
     "towards toward against along off out up down away back between before after about"
 )
+# Behind one of these a word is taken for a noun, although the list of verbs has it: "the walk".
 _PRE_VERBAL = _DETERMINERS | _PREPOSITIONS | {"and", "or", "s", "a", "very", "not"}
 _CLAUSE_ENDS = word_set(
     "while and before after when as by for to or start stop keep when until from during so that if "
@@ -54,6 +55,7 @@ _INVOLUNTARY = word_set(
 """No purpose: nobody falls in order to."""
 _REASONS = ("because", "due to", "so that", "so as", "in order", "since", "for ", "as ")
 _NO_MEANS = {"feel", "react", "respond", "look", "behave", "change", "know", "do", "be"}
+# Single things, which the annotators often write without an article.
 _COUNT_NOUNS = word_set(
     "man boy girl lady woman baby child kid toddler dog cat puppy ball toy camera cameraman "
     "bicycle car table chair sofa floor ground nose mouth cup bottle box book phone guitar piano "
@@ -188,6 +190,7 @@ def _clause(words: list[str]) -> _Clause | None:
 
 
 def _verb_clause(auxiliary: str, words: list[str]) -> _Clause | None:
+    # No verb within the subject: a pronoun is one word, anything else has a word before its noun.
     first = 1 if words[0].casefold() in _PRONOUNS else 2
     verbs = [
         index
@@ -331,6 +334,7 @@ def _with_articles(answer: str) -> str:
         follows = before in _PREPOSITIONS - {"by", "of"} or verb_of(before) is not None
         is_infinitive = before == "to" and verb_of(name) is not None
         if name in _COUNT_NOUNS and follows and not is_infinitive and start:
+            # In front of an adjective of colour or size, too: the red ball.
             result.insert(len(result) - (index - start), "the")
         result.append(word)
     return " ".join(result)

@@ -211,6 +211,7 @@ def _allowed(
     examples: Iterator[Example], config: CorpusConfig, files: Files, skipped: SkippedRows
 ) -> Iterator[Example]:
     """Leave out the examples whose media the configuration does not allow."""
+    # What is neither a URL nor a folder is the name of a data set on the Hub.
     is_local = is_remote(config.root) or files.is_folder(".")
     access = MediaAccess(
         config.root,
@@ -222,6 +223,7 @@ def _allowed(
         media = access.located(example.media)
         cause = access.refusal(media)
         if cause:
+            # A name in somebody's file may hold half a surrogate pair, which no log can write.
             location = f"{example.id} ({media})".encode("utf-8", "backslashreplace")
             skipped.record_refused(location.decode(), cause)
         else:

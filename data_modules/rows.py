@@ -194,6 +194,7 @@ def parse_seconds(value: object) -> float | None:
             value = float(value)
         except ValueError:
             return None
+    # For Python true is the number 1, which is no time.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float) and not math.isfinite(value):

@@ -151,11 +151,13 @@ def _index(
 ) -> None:
     """Scan ``shards`` and add them to the index in ``files``, a Parquet file at a time."""
     sizes = [listed[shard][0] for shard in shards]
+    # New files sort after the old ones, so that their word on a shard counts.
     first = sum(1 for _ in files.glob("*.parquet"))  # files are only ever added
     with ExitStack() as stack:
         scanned: Iterator[Scanned] = map(scan_shard, shards, sizes)
         num_processes = min(num_processes, len(shards) // MIN_SHARDS_A_PROCESS)
         if num_processes > 1:
+            # Spawned: a process forked while libraries have threads may hang on one of their locks.
             spawned = ProcessPoolExecutor(num_processes, mp_context=get_context("spawn"))
             pool = stack.enter_context(spawned)
             scanned = pool.map(scan_shard, shards, sizes, chunksize=4)
@@ -198,6 +200,7 @@ def _group(shard: str, columns: dict[str, list[Any]]) -> Iterator[ShardSample]:
         folder, slash, base = name.rpartition("/")
         stem, _, extension = base.partition(".")
         key, extension = folder + slash + stem, extension.lower()
+        # An extension that the run has already begins another run.
         if not runs or runs[-1][0] != key or extension in runs[-1][1]:
             runs.append((key, {}))
         media = TarMember(shard, offset, size, name).media

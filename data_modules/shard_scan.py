@@ -90,6 +90,7 @@ class _Scan:
             headers = _Headers(self._file)
             try:
                 end = self._archive(headers)
+            # Of the disk or the network: the shard must not be indexed as damaged.
             except OSError:
                 raise
             except Exception as error:
@@ -108,9 +109,10 @@ class _Scan:
             before = -1
             while (info := tar.next()) is not None:
                 tar.members = []  # else it keeps them all
-                headers.num_bytes = 0
+                headers.num_bytes = 0  # the budget is that of one member
                 self._last = _printable(info.name)
                 end = info.offset_data + info.size
+                # tarfile believes a negative size, and would read the same headers for ever.
                 if info.size < 0 or info.offset <= before:
                     self._fail(f"the shard is damaged: a member has {info.size} bytes")
                     return None
@@ -145,6 +147,7 @@ class _Scan:
     def _next_archive(self, end: int) -> int | None:
         """Offset of another archive after the end of one; None without one, or at damage."""
         self._file.seek(end)
+        # tarfile ends at anything that is no header; the end of an archive is a block of nulls.
         block = self._file.read(tarfile.BLOCKSIZE)
         if len(block) < tarfile.BLOCKSIZE:
             self._fail(f"the shard is cut off: it ends at byte {self._size}")
@@ -157,7 +160,7 @@ class _Scan:
             rest = chunk.lstrip(b"\0")
             if rest:
                 position += len(chunk) - len(rest)
-                return position - position % tarfile.BLOCKSIZE
+                return position - position % tarfile.BLOCKSIZE  # headers begin at whole blocks
             position += len(chunk)
         return None
 

@@ -187,6 +187,7 @@ class SkippedRows:
         """The counts that :meth:`as_json` gave, read from a JSON file."""
         skipped = cls()
         for name, value in values.items():
+            # JSON has written counters as objects; each gets the type that it has here.
             setattr(skipped, name, type(getattr(skipped, name))(value))
         return skipped
 

@@ -37,6 +37,7 @@ class SmallestHashes(Generic[T]):
         heap = self._heaps.setdefault(group, [])
         if len(heap) < self.num_most:
             heappush(heap, (-number, name))
+        # Smaller than the largest hash that is held, whose entry goes.
         elif -number > heap[0][0]:
             _, largest = heapreplace(heap, (-number, name))
             del self._entries[largest]

@@ -138,6 +138,7 @@ def _blocks(lines: Iterable[tuple[int, str]]) -> Iterator[_Block]:
     for number, line in chain(lines, [(0, "")]):  # an empty line ends the last cue
         text = line.rstrip("\r\n")
         if _ARROW in text:
+            # No empty line between two cues: the last line may be the next one's number.
             if block is not None:
                 if _is_next_number(block.label, block.texts):
                     label = block.texts.pop()

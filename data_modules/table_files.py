@@ -54,5 +54,6 @@ def read_parquet_rows(
                 for fields in batch.to_pylist():
                     number += 1
                     yield Row(fields, f"{path}:{number}")
+    # Texts are decoded only when they become Python's, and may be no UTF-8.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a sound parquet file: {error}; fetch it again") from error

@@ -164,6 +164,7 @@ def _grounded(
     """The clip before the answer to what was done after something, and that answer."""
     event = event_after(example.meta.get("question", ""), example.response)
     end = seen[0] - rules.gap_seconds
+    # Nothing is left of a clip if the answer is seen within the first gap_seconds.
     if not event or not 0 < end <= seen[0]:
         return None
     start = max(end - rules.max_clip_seconds, 0.0)

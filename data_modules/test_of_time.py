@@ -131,6 +131,7 @@ def _order_examples(
     numbers = count()
 
     def make(row: Row) -> Iterator[Example]:
+        # Drawn before the row can be refused: the rows after it keep ids and order of options.
         number = next(numbers)
         video = row.id("video_id")
         yield choice_example(

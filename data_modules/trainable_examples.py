@@ -52,6 +52,7 @@ class TrainableExamples(StoredExamples):
         self._limit = limit
         self._teaches_all = loss_on == "all"
         with_turns, num_turns = corpus.turn_counts()
+        # A template that cannot write several turns is refused before the first step.
         if len(with_turns):
             check_turns(
                 limit.tokenizer,

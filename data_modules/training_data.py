@@ -200,6 +200,7 @@ class TrainingDataModule(LightningDataModule):
     def _share(self, examples: Corpora) -> RankLoader[Batch]:
         """Return this rank's share of examples, each of which is in one rank's."""
         rank, world_size = self._rank_and_world_size()
+        # Every world_size-th, so that each rank has a part of each corpus.
         share = range(rank, len(examples), world_size)
         return self._loader(examples, sampler=share, batch_size=self.config.batch_size)
 
@@ -290,6 +291,7 @@ class TrainingDataModule(LightningDataModule):
             # A checkpoint written because a step failed must not count that step's batch.
             # Any: Lightning types the tracker as one with fewer counters than it has.
             progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+            # Batches that were taken and not finished.
             in_flight = max(progress.ready - progress.processed, 0)
             consumed -= in_flight * self.config.batch_size * self.trainer.world_size
         global_batch_size = self.config.global_batch_size

@@ -64,8 +64,10 @@ class UnlabelledClips(Dataset[Tensor]):
             VideoReadError: A frame cannot be decoded.
         """
         video = self._videos[index % len(self._videos)]
+        # A generator for each sample: whichever worker reads it, and when, draws the same moment.
         drawn = random.Random(f"clips/{self._seed}/{index}").random()
         first = float(video.timestamps[0])
+        # The last start at which all frames lie in the video; of a shorter one the only start.
         latest = max(video.duration_seconds - self._offsets[-1], first)
         start = first + drawn * (latest - first)
         frames = frame_indices_at(video.timestamps, start + self._offsets)

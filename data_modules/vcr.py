@@ -45,6 +45,7 @@ def read_vcr(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example
     Raises:
         ValueError: The file is missing or wrong as a whole.
     """
+    # A file of boxes for each image: too many to record one by one.
     files.record_tree(_IMAGES, ".json")
     # The questions about one image follow each other.
     image_of = lru_cache(maxsize=1)(lambda name: _image_boxes(files, name))
@@ -118,7 +119,7 @@ def _sentence(tokens: object, objects: Sequence[str], field: str, row: Row) -> s
     for token in tokens if isinstance(tokens, list) else [None]:
         if isinstance(token, str):
             words.append(token.strip())
-        elif isinstance(token, list) and all(type(index) is int for index in token):
+        elif isinstance(token, list) and all(type(index) is int for index in token):  # no bool
             names = [object_name(objects, index) for index in token]
             words.append(" and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])))
         else:

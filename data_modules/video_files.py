@@ -53,6 +53,7 @@ class VideoFolder:
             names = self._files.names(folder)
             self._listings[folder] = {
                 name[: -len(extension)]: name
+                # The first extension of a stem is written last, and wins.
                 for extension in reversed(VIDEO_EXTENSIONS)
                 for name in names
                 if name.lower().endswith(extension)

@@ -129,7 +129,7 @@ class Collator:
         Raises:
             ValueError: Visual tokens have another width than ``visual_dim``.
         """
-        dtype = torch.float32
+        dtype = torch.float32  # where no video of the batch could be read
         for sample in samples:
             if sample.tokens is not None:
                 dtype = sample.tokens.features.dtype

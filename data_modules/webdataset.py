@@ -141,6 +141,7 @@ class _SideFile:
             key = sample.key if sample.key in self._rows else sample.key.rpartition("_")[0]
             self._taken.add(key)
             row = self._rows.get(key, Row({}, location))
+            # A null is left out, so that the defaults of absent fields hold for it.
             known = {name: value for name, value in row.items() if value is not None}
             yield Row({**known, "sample": sample}, location)
 

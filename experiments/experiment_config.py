@@ -231,6 +231,7 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         if not self.run_dir:
             raise ValueError("run_dir is empty; name the folder for checkpoints and results")
+        # The bounds of numpy's seeds: Lightning seeds numpy as well, and would refuse another.
         check_ranges("", self, seed=(0, 2**32 - 1))
         if not self.resume:
             raise ValueError("resume is empty; it is 'auto', 'never' or the path of a checkpoint")
@@ -267,4 +268,5 @@ class ExperimentConfig:
 
         for corpus in named:
             if corpus.reader in PROTOCOLS:
+                # What a user has set for this name stays.
                 self.evaluation.protocols.setdefault(corpus.corpus, corpus.reader)

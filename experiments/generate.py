@@ -19,6 +19,7 @@ def generate(config: ExperimentConfig) -> int:
     Raises:
         ValueError: No video, or nothing to ask.
     """
+    # Here and not above: these import torch, and mistakes on the command line are told before.
     from experiments.start_checks.checks import check_start
     from experiments.trained_model import answer_prompts, load_trained_model
     from vidreason.reasoning.forecast_text import prediction_text

@@ -49,6 +49,7 @@ def submit_jobs(jobs: Sequence[Job], options: Sequence[str] = ()) -> list[Job]:
         answer = subprocess.run(record.command, capture_output=True, text=True, check=False)
         if answer.returncode:
             raise ValueError(f"sbatch refused {job.title!r}: {answer.stderr.strip()}")
+        # --parsable prints the number and, behind a semicolon, the cluster where there are several.
         record.submitted_as = answer.stdout.strip().split(";")[0]
         record.state, record.starts = "submitted", record.starts + 1
         write_record(job, record)
@@ -72,4 +73,5 @@ def submission_command(job: Job, options: Sequence[str]) -> list[str]:
 def _is_queued(number: str) -> bool:
     command = ["squeue", "--noheader", "--format=%i", f"--jobs={number}"]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Asked for a number that it has forgotten, squeue ends with an error.
     return finished.returncode == 0 and bool(finished.stdout.strip())

@@ -91,6 +91,7 @@ def evaluation_folder_of(location: str) -> Path | None:
     path = Path(location)
     if path.is_file():
         return None
+    # A run, or the folder of its evaluation itself.
     for folder in (path / EVALUATION_FOLDER, path):
         if any(folder.glob(f"{_PREFIX}*{OWN_FORM}")):
             return folder
@@ -125,6 +126,7 @@ def read_control(location: str, control: str, name: str, data: DataConfig | None
             f"{name}: {location!r} has no predictions under the control {control!r}; it has "
             f"{', '.join(files)}: choose one of these, or name its file"
         )
+    # A single file is what is meant, whatever control it is of.
     path = files[control] if control in files else next(iter(files.values()))
     return read_run(path, name, data)
 
@@ -149,6 +151,7 @@ def read_run(path: Path, name: str, data: DataConfig | None = None) -> Run:
         return Run(
             name=name, predictions=read.predictions, manifest=manifest, incomplete=incomplete
         )
+    # Other forms name questions by their ids alone: the rest is in the corpus.
     corpora = [] if data is None else data.benchmark
     if data is None or len(corpora) != 1:
         raise ValueError(

@@ -109,6 +109,7 @@ def run_program(
 
 def _warn_of_ignored(program: str, overrides: Sequence[str]) -> None:
     """Say which overrides have no effect here; YAML files are often shared by programs."""
+    # Only programs that the table knows have sections which they do not read.
     listed = {name for names in READERS_OF_SECTIONS.values() for name in names}
     if program not in listed:
         return
@@ -144,6 +145,7 @@ def exit_status(
             try:
                 status = _status(program, run, load)
             finally:
+                # A closed pipe is answered here; at the interpreter's end it would be a traceback.
                 sys.stdout.flush()
     except Terminated:
         say_stopped(program, "ended by SIGTERM")
@@ -154,6 +156,7 @@ def exit_status(
         discard_stdout()
         return CLOSED_PIPE_STATUS
     except (KeyboardInterrupt, SystemExit) as error:
+        # Who ends with this status has said so already, as a training does that has saved.
         if not was_interrupted(error) or getattr(error, "code", None) == INTERRUPTED_STATUS:
             raise
         say_stopped(program, "ended by Ctrl-C")
@@ -198,6 +201,7 @@ def _complain(program: str, lines: Sequence[str], *, status: int) -> int:
 
 def _raised_by_this_project(traceback: TracebackType | None) -> bool:
     """Tell whether our own code raised the error: its message is then for the user."""
+    # The innermost frame is the one that raised.
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     if traceback is None:

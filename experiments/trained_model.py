@@ -31,6 +31,7 @@ def trained_steps(config: ExperimentConfig) -> int | None:
     None if that is not known, or if it is the reasoner of another run, whose steps are others.
     """
     folder = Path(reasoner_folder(config))
+    # A link, or a relative path, may lead to the run's own folder.
     if folder.resolve() != Path(config.run_dir, REASONER_FOLDER).resolve():
         return None
     return read_config(existing_folder(folder)).step
@@ -88,6 +89,7 @@ def answer_prompts(
     reasoner: VideoReasoner, tokens: VisualTokens, prompts: Sequence[str], decoding: DecodingConfig
 ) -> list[str]:
     """Return the answer of ``reasoner`` to each of ``prompts`` about one video."""
+    # A row of the batch for each prompt, all of one video.
     return reasoner.generate(collate_visual_tokens([tokens] * len(prompts)), prompts, decoding)
 
 

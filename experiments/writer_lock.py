@@ -103,6 +103,7 @@ def _rank() -> int:
 def _opened(path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Not emptied: the file names whoever holds the lock, until this process has it.
         return path.open("a+b")
     except OSError as error:
         raise ValueError(
@@ -167,13 +168,14 @@ def _is_dead(holder: Holder) -> bool:
         os.kill(holder.pid, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
+    except PermissionError:  # alive, as another user's process
         return False
     return False
 
 
 def _is_fresh(path: Path) -> bool:
     """Tell whether the lock's file was touched lately, by the clock of its file system."""
+    # A new file's time is that of the file system, whose clock may differ from this host's.
     now = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")
     now.touch()
     try:
@@ -197,6 +199,7 @@ def _heartbeat(file: BinaryIO) -> Iterator[None]:
         yield
     finally:
         ended.set()
+        # Before the file is closed: its descriptor could be another file's by the next beat.
         thread.join()
 
 

@@ -63,6 +63,7 @@ def compare(rows: Sequence[Row]) -> StudyResult:
                 f"{row.title!r} has the seeds {list(row.seeds)}, and {full.title!r} has none of "
                 "them: there is nothing to compare"
             )
+    # Those of the full system: all rows answer its questions.
     columns = tuple(next(iter(items[0].values())))
     cells: dict[tuple[int, Column], Cell] = {}
     for column in columns:

@@ -57,6 +57,7 @@ def study_rows(config: StudyConfig, runs: Sequence[Run]) -> list[Row]:
         # Said in the row, as its interval is of fewer seeds than the others'.
         missing = len(config.seeds) - len(of_variant)
         note = f" ({len(of_variant)} of {len(config.seeds)} seeds)" if missing else ""
+        # All seeds of a variant have the same controls.
         for control in of_variant[0].controls:
             seen = "" if control == "none" else f", {control}"
             rows.append(
@@ -81,12 +82,13 @@ def gpu_seconds(job: Job) -> float:
         return 0.0
     total = 0.0
     for start in read_starts(folder):
+        # Nobody knows how long a start was that was killed: it has no end.
         if start["devices"] and "end" in start:
             begun, ended = (
                 datetime.datetime.fromisoformat(moment)
                 for moment in (start["time"], start["end"]["time"])
             )
-            total += (ended - begun).total_seconds() * start["world_size"]
+            total += (ended - begun).total_seconds() * start["world_size"]  # GPU seconds
     return total
 
 

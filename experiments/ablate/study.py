@@ -67,6 +67,7 @@ def expand(config: StudyConfig) -> list[Run]:
         for name, variant in variants.items()
     }
     return [
+        # A copy, because seeds and paths are written into it.
         _expand_run(config, name, copy.deepcopy(read[name]), benchmark, seed)
         for seed in config.seeds
         for name in variants
@@ -204,6 +205,7 @@ def _perceive_job(
 ) -> Job:
     """Fills the store with a stage's videos. Stages wait for each other: they may share some."""
     experiment = copy.deepcopy(experiment)
+    # The store has all objects: which are kept is decided when tokens are read from it.
     experiment.perceiver.kept_objects = None
     data = experiment.data
     corpora = [data.train, data.validation, data.benchmark]
@@ -230,6 +232,7 @@ def _training_job(
         stage,
         "experiments.fit",
         experiment,
+        # Variants whose stage learns the same, as full's and no_stage2's stage 1, share its job.
         [stage, learnt_settings(experiment)],
         title=f"{_STAGE_TITLES[stage]}: {label}",
         needs=needs,

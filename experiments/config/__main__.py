@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--reference", action="store_true", help="print all keys as Markdown")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a file")
+    # Intermixed: overrides may stand before and behind options.
     arguments = parser.parse_intermixed_args(argv)
     if arguments.describe is not None or arguments.reference or arguments.schema:
         return exit_status("config", lambda: print_keys(arguments))

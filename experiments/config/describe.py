@@ -69,12 +69,14 @@ def config_keys(schema: type = ExperimentConfig, path: str = "") -> Iterator[Key
     """Yield all keys in the order of the dataclasses, each section before what it holds."""
     hints, texts = typing.get_type_hints(schema), field_texts(schema)
     for field in dataclasses.fields(schema):
+        # Set by the dataclass itself, and not by a user.
         if not field.init:
             continue
         hint = hints[field.name]
         name = f"{path}.{field.name}" if path else field.name
         sections = sections_in(hint)
         text = texts.get(field.name, "")
+        # A section that says nothing at its field is described by its dataclass.
         if not text and sections and sections[0].__doc__:
             text = sections[0].__doc__.partition("\n")[0]
         yield Key(
@@ -99,6 +101,7 @@ def program_keys() -> Iterator[Key]:
         schema = getattr(importlib.import_module(module), name)
         is_extended = issubclass(schema, ExperimentConfig)
         for key in config_keys(schema):
+            # Of a schema that extends an experiment's, only what it adds.
             if not (is_extended and key.path in of_experiments):
                 yield dataclasses.replace(key, program=program)
 
@@ -134,6 +137,7 @@ def describe(wanted: str) -> str:
 
 def _described(wanted: str, keys: list[Key]) -> str:
     """Describe those of some keys that are meant; empty for none."""
+    # data.train.0.root and data.train[0].root both mean data.train[].root.
     plain = ".".join(part for part in re.split(r"[.\[\]]+", wanted) if part and not part.isdigit())
     exact = [key for key in keys if _stands_for(key.path, plain)]
     if exact:

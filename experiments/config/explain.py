@@ -149,10 +149,12 @@ def _memory_rows(
     header = ["GiB on a device", "weights", "optimizer", "gradients", "working", "perception"]
     rows = [[*header, "peak", "fits"]]
     perception = _attempt(lambda: estimate_perception(config.perceiver), problems)
+    # Answers are given with merged adapters, which take no memory of their own.
     answering = replace(config.reasoner, lora=None)
     uses: list[tuple[str, MemoryEstimate | None, bool, bool]] = []
     if reasoner is not None:
         fit = _attempt(lambda: estimate_fit(config, reasoner), problems)
+        # With workers, fit perceives in these and on the CPU.
         uses.append(("fit", fit, not config.data.num_workers, trains_on_gpu(config)))
         on_gpu = config.device not in ("cpu", "auto") or (
             config.device == "auto" and trains_on_gpu(config)
@@ -166,7 +168,7 @@ def _memory_rows(
             seen = perception if perceives else None
             rows.append([name, *_memory_row(estimate, seen, on_gpu)])
             if perceives and perception is None:
-                rows[-1][5] = _NOT_AT_HAND
+                rows[-1][5] = _NOT_AT_HAND  # the column of perception
     return rows
 
 

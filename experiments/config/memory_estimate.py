@@ -98,6 +98,7 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
                 batch = longest_batch(config, reasoner, config.data.batch_size)
                 with torch.autocast("cpu", autocast, enabled=autocast is not None):
                     loss, _ = next_token_loss(reasoner(*batch))
+                # What is held on to here would count into the peak of the backward pass.
                 del batch
                 loss.backward()  # type: ignore[no-untyped-call]
                 del loss
@@ -108,6 +109,7 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
     trained = {n: p for n, p in reasoner.named_parameters() if n in names}
     gradients = sum(p.numel() * p.element_size() for p in trained.values())
     if config.weight_average.kind != "none":
+        # The average is a float32 copy of what trains.
         states += 4 * sum(p.numel() for p in trained.values())
     working = max(peak - weights - states - gradients, 0) + unpacked
     # Divide what the strategy shards; DDP holds copies of the gradients in buckets.
@@ -165,6 +167,7 @@ def estimate_generate(
             shape = (*layer.keys.shape[:2], answered, layer.keys.shape[3])
             new_values = torch.empty((*shape[:3], layer.values.shape[3]), dtype=layer.values.dtype)
             cache.update(torch.empty(shape, dtype=layer.keys.dtype), new_values, number)
+        # (B * beams, Q + T + answered + 1): all positions before the last token, and its own
         mask = torch.empty(len(attention_mask), attention_mask.shape[1] + answered + 1).long()
         model(
             input_ids=torch.empty(len(mask), 1).long(),

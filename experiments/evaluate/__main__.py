@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _compare(arguments[1:])
     if arguments[:1] == ["table"]:
         return _table(arguments[1:])
-    if any(argument.partition("=")[0] == FROM for argument in arguments):
+    if any(argument.partition("=")[0] == FROM for argument in arguments):  # or --from=PATH
         return _rescore(arguments)
     return run_program(
         lazy("experiments.evaluate.run:evaluate"),

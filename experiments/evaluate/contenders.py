@@ -105,6 +105,7 @@ class TrainedReasoner(Contender):
         def source() -> TokenSource:
             return controlled_source(self._load()[1], examples, control, seed)
 
+        # A source that stays in its cache would hold the perceiver's weights on the device.
         self._forget.append(source.cache_clear)
         return lambda: (self._load()[0], source())
 
@@ -146,6 +147,7 @@ class OtherReasoner(TrainedReasoner):
     def answerer(self, examples: Sequence[Example], control: Control) -> ReasonerAnswerer:
         """Return it behind a controlled source of visual tokens, told apart from the reasoner."""
         answerer = super().answerer(examples, control)
+        # By its system the manifest tells a baseline from the reasoner that was trained.
         answerer.provenance = replace(answerer.provenance, system=self.facts.as_json())
         return answerer
 
@@ -237,6 +239,7 @@ class ConfiguredBaseline(Contender):
         self._baseline.release()
 
 
+# Kinds of baselines that look at visual tokens; all others look at frames.
 _TOKEN_KINDS: dict[str, Callable[[str, ExperimentConfig, torch.device], Contender]] = {
     REASONER_KIND: OtherReasoner,
     SEVILA_DECODER_KIND: LocalizedReasoner,
@@ -255,6 +258,7 @@ def contenders(config: ExperimentConfig, device: torch.device) -> list[Contender
     entered: list[Contender] = []
     problems: list[str] = []
 
+    # What is wrong with several of them is said at once.
     def enter(make: Callable[[], Contender], where: str = "") -> None:
         try:
             entered.append(make())

@@ -53,6 +53,7 @@ class Ranks:
                 outcome = [work(), None]
             except Exception as error:
                 outcome = [None, error]
+        # The others learn that there was an error, and not which: only the first one speaks of it.
         sent = [outcome[0], outcome[1] is not None]
         torch.distributed.broadcast_object_list(sent)
         if outcome[1] is not None:
@@ -79,6 +80,7 @@ def started_ranks(config: ExperimentConfig) -> Iterator[Ranks]:
         ValueError: ``trainer.devices`` is no number of processes.
     """
     device = torch_device(config.device)
+    # torchrun says how many processes each node has, srun how many all nodes have together.
     if TorchElasticEnvironment.detect():
         num_devices = int(os.environ["LOCAL_WORLD_SIZE"])
         num_nodes = int(os.environ["WORLD_SIZE"]) // num_devices
@@ -104,7 +106,7 @@ def started_ranks(config: ExperimentConfig) -> Iterator[Ranks]:
 
 
 def _num_devices(devices: int | str, device: torch.device) -> int:
-    if device.index is not None:
+    if device.index is not None:  # one device, such as cuda:1
         return 1
     if devices in ("auto", "-1", -1):
         return torch.cuda.device_count() if device.type == "cuda" else 1

@@ -40,6 +40,7 @@ def rescore(arguments: argparse.Namespace) -> None:
     for source in arguments.paths:
         for stem, path in prediction_files(source).items():
             run = read_run(path, _NAMES.get(stem, stem), config.data)
+            # How near a baseline is to the original, its manifest says, and not its file's name.
             if run.manifest is not None and run.manifest.system:
                 run = replace(run, name=baseline_row(stem, run.manifest.system["fidelity"]))
             if stem == VALIDATION:
@@ -56,6 +57,7 @@ def rescore(arguments: argparse.Namespace) -> None:
     # In the order of the table that evaluate writes.
     ordered = dict(sorted(runs.items(), key=lambda item: _order(item[1])))
     folder = evaluation_folder_of(arguments.paths[0]) if len(arguments.paths) == 1 else None
+    # No row of predictions says which model it is of, and after how many steps.
     before = _metrics_before(folder)
     write_report(
         Path(arguments.out) if arguments.out else folder,

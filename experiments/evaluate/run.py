@@ -115,6 +115,7 @@ def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool
     check_start(config, "evaluate")
     with started_ranks(config) as ranks:
         ranks.on_first(lambda: lock.enter_context(sole_writer(config.run_dir, "evaluate")))
+        # The first reads them for all, so that every rank cuts its batches from the same list.
         examples, incomplete = ranks.on_first(lambda: _questions(config))
         if ranks.is_first:
             _say_what_is_left_out(config, examples)
@@ -138,6 +139,7 @@ def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool
             contender.release()
         if not ranks.is_first:
             return _Answers({}, [], {}, {})
+        # The reasoner's; without one, that of the first baseline.
         provenance = entries[0].answerer.provenance
         # Priors take no time, so the first rank answers them alone, anew at every start.
         for one in _prior_entries(config, examples, incomplete, provenance):
@@ -176,6 +178,7 @@ def _entry(
 ) -> _Entry:
     """A contender under a control; one that cannot be made of these questions is asked nothing."""
     reason = why_not_made(control, examples)
+    # For an n/a row, too: its manifest has the provenance of what would have answered.
     answerer = contender.answerer(examples, "none" if reason else control)
     manifest = _manifest(
         config,
@@ -261,6 +264,7 @@ def _validation_examples(config: ExperimentConfig, tested: Sequence[Example]) ->
         return []
     ids = {example.id for example in tested}
     by_likelihood = config.evaluation.multiple_choice == "likelihood"
+    # Open answers come without a confidence: no temperature would change them.
     confident = [
         example
         for example in _corpora(config, corpora)

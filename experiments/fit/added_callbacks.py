@@ -10,6 +10,7 @@ from experiments.experiment_config import CALLBACK_GROUP
 from vidreason.added_parts import check_methods, load_class, part_errors
 
 _PROTOCOL = "lightning.pytorch.callbacks.Callback"
+# Of these, those that a callback overrides have to take what Lightning calls them with.
 _HOOKS = [name for name in vars(Callback) if callable(getattr(Callback, name)) and name[0] != "_"]
 
 

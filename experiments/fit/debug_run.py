@@ -27,6 +27,7 @@ def clear_debug_run(config: ExperimentConfig) -> None:
     folder = Path(config.run_dir)
     if not config.debug or not folder.is_dir():
         return
+    # Not the locks, of which this process holds one.
     entries = [entry for entry in folder.iterdir() if entry.suffix != LOCK_SUFFIX]
     if entries and not (folder / RECORD_FILE).is_file():
         raise ValueError(
@@ -34,6 +35,7 @@ def clear_debug_run(config: ExperimentConfig) -> None:
             f"made by one (it holds no {RECORD_FILE}): remove it, or choose another run_dir"
         )
     for entry in entries:
+        # Of a link the link is removed, and not what it leads to.
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:

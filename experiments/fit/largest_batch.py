@@ -38,6 +38,7 @@ def remedy(config: ExperimentConfig) -> str:
         for size in range(1, data.batch_size)
         if data.global_batch_size % (size * num_processes(config)) == 0
     ]
+    # The largest of the smaller sizes that divide the global batch.
     advice = [f"data.batch_size={suits[-1]} (now {data.batch_size})"] if suits else []
     if not config.reasoner.language_model.gradient_checkpointing:
         advice.append("reasoner.language_model.gradient_checkpointing=true keeps fewer activations")

@@ -35,6 +35,7 @@ def check_loggers(names: Sequence[str]) -> None:
     Raises:
         ValueError: One is not; the message names the extra that brings it.
     """
+    # As Lightning finds out, without importing them.
     installed = {"wandb": wandb._WANDB_AVAILABLE, "mlflow": mlflow._MLFLOW_AVAILABLE}
     for name in names:
         if not installed.get(name, True):

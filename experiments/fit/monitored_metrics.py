@@ -39,6 +39,7 @@ def check_monitored(config: ExperimentConfig, total_steps: int | None = None) ->
                 f"{field} waits for validations, and there are none in {total_steps} steps: "
                 f"trainer.validate_every_n_steps is {interval}; lower it"
             )
+        # The loss is of all validation corpora together: one test split among them is enough.
         tested = [str(corpus) for corpus in config.data.validation if is_test_split(corpus)]
         if metric == LOSS and tested:
             raise ValueError(
@@ -53,6 +54,7 @@ def check_monitored(config: ExperimentConfig, total_steps: int | None = None) ->
                     "chosen is no test any more: list it with its validation split, such as split: "
                     f"val, in data.benchmark, or say {field}=test{metric.removeprefix('val')}"
                 )
+            # With a cutoff of 0 there always is one.
             nearest = difflib.get_close_matches(metric, known, 1, cutoff=0.0)[0]
             raise ValueError(
                 f"{field} is {metric!r}, which no validation of this run logs; did you mean "

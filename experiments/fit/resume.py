@@ -90,6 +90,7 @@ def _given_checkpoint(name: str) -> Path:
 def _check_same_experiment(config: ExperimentConfig, checkpoint: Path) -> None:
     record = read_record_alone(checkpoint)
     former, present = record["config"], dataclasses.asdict(config)
+    # Before all settings, of which many differ between the stages.
     if record["stage"] != config.stage:
         raise ValueError(
             f"{str(checkpoint)!r} is of the stage {record['stage']!r}, and this run of "

@@ -187,6 +187,7 @@ def changes(former: Any, present: Any, key: str = "") -> Iterator[Change]:  # no
             for number, (one, other) in enumerate(zip(former, present, strict=True)):
                 yield from changes(one, other, f"{key}.{number}")
             return
+        # A tuple and a list of the same values are no difference.
         former, present = list(former), list(present)
     if former != present:
         yield Change(key, former, present)
@@ -244,11 +245,13 @@ def _may_be(change: Change, hashed_parts: Mapping[str, str], *, waits: bool) -> 
 def _is_unread(key: str, *configs: Mapping[str, Any]) -> bool:
     """Tell whether nothing reads a field in either configuration, because of another one."""
     values = [dict(_leaves(config)) for config in configs]
+    # Unread in both: a field that only one of them reads would begin to count, or cease to.
     if key.startswith(_OBJECT_KEYS) and not any(v.get("perceiver.use_objects") for v in values):
         return True
     if key.startswith("reasoner.fusion.") and key != "reasoner.fusion.kind":
         return all(v.get("reasoner.fusion.kind") == "mean_pool" for v in values)
     section, _, name = key.rpartition(".")
+    # Read where a part has no weights, and is drawn at random.
     if name in ("seed", "allow_random_weights") and section.startswith("perceiver."):
         return all(v.get(f"{section}.weights") for v in values)
     return False

@@ -27,7 +27,7 @@ def build_strategy(config: ExperimentConfig) -> str | Strategy:
     if name == "fsdp2":
         return ShardedStrategy(save_distributed_checkpoint=config.trainer.sharded_checkpoints)
     if name.startswith("deepspeed"):
-        return EngineStrategy(stage=int(name[-1]))
+        return EngineStrategy(stage=int(name[-1]))  # deepspeed_zero2, deepspeed_zero3
     return name
 
 

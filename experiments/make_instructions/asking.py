@@ -43,7 +43,7 @@ def estimate_of(config: MakeInstructionsConfig, journal: Journal, teacher: Teach
 
 def frame_reader(config: MakeInstructionsConfig) -> FrameReader:
     """Return what reads the frames of clips."""
-    return FrameReader(VideoReader(config.running.decode_timeout_seconds or None))
+    return FrameReader(VideoReader(config.running.decode_timeout_seconds or None))  # 0 is no limit
 
 
 def ask_all(
@@ -67,6 +67,7 @@ def ask_all(
         teacher, frame_reader(config), limits, spending, config.teacher.max_new_tokens, failures
     )
     if config.teacher.batch:
+        # TeacherConfig refuses batches of other kinds.
         assert isinstance(teacher, EndpointTeacher)
         _ask_in_batches(config, journal, asking, teacher, stop)
     else:

@@ -33,6 +33,7 @@ def judge_drafts(
     known = journal.records()
     batch: list[tuple[Clip, Verdict]] = []
     for clip, draft in answers:
+        # Answers come in the same order each time, so that the journal's are the first of them.
         record = next(known, None)
         if record is not None and record.clip != clip:
             raise ValueError(
@@ -44,6 +45,7 @@ def judge_drafts(
             continue
         try:
             verdict = gate.judge_draft(clip, draft)
+        # What was judged before it is written first: the journal keeps the order.
         except VideoReadError as error:  # of the verifier; it says nothing about the draft
             journal.add_judged(batch)
             batch.clear()

@@ -97,6 +97,7 @@ def run_identity(config: MakeInstructionsConfig) -> dict[str, Any]:
     }
     if config.answers == "teacher":
         identity["sources"] = [asdict(source) for source in config.sources]
+        # Of the endpoint its address: time limits and numbers of tries change no reply.
         identity["teacher"] = teacher | {"base_url": endpoint["base_url"]}
     else:
         # A larger sample has another order.
@@ -118,6 +119,7 @@ def _with_teacher(config: MakeInstructionsConfig, journal: Journal, excluded: Ex
         if config.dry_run:
             print("nothing was sent; set dry_run=false to ask")
             return 0
+        # Of the first start, for the whole set; later ones price what is left.
         if not journal.noted("estimate"):
             journal.note("estimate", "; ".join(estimate))
         judging = Judging(journal, _gate(config, journal, excluded))
@@ -191,6 +193,7 @@ def _is_sampled(config: MakeInstructionsConfig, journal: Journal) -> bool:
 
 
 def _note_tables(journal: Journal, tables: Sequence[Table]) -> None:
+    # In the journal, because a later start writes the set and does not sample.
     shown = [[table.title, table.header, table.rows] for table in tables]
     journal.note("sample", json.dumps(shown))
 

@@ -31,6 +31,7 @@ class Stop:
         """
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self.is_set():
+            # In pieces: after a signal's handler Python goes on with a sleep, to its end.
             time.sleep(min(left, 0.5))
         self.exit_if_set()
 

@@ -84,6 +84,7 @@ def teacher_free_answers(
         corpora, smallest, quotas, report.corpora, strict=True
     ):
         counts.num_drawn = quota
+        # Where the quota is below what was held, the smallest hashes of these.
         yield from _drawn(config, corpus, sorted(hashes)[:quota])
 
 
@@ -104,6 +105,7 @@ def _smallest_hashes(
     config: MakeInstructionsConfig, corpus: CorpusConfig, refuse: Refuse, counts: CorpusCounts
 ) -> list[int]:
     skipped = SkippedRows(quiet=True)
+    # Apart from each other: the share of malformed rows is of rows, not of annotations and clips.
     rows = SkippedRows(max_malformed_fraction=MAX_MALFORMED_FRACTION)
     heap: list[int] = []  # negated, so that the largest is at hand
     held: set[int] = set()

@@ -20,6 +20,7 @@ class Share:
 
     def has(self, media: str) -> bool:
         """Return whether a video is in this part; all spans of a video are in the same one."""
+        # By the name alone, so that each task finds its part without asking the others.
         return int.from_bytes(_digest(media)[:8], "big") % self.count == self.index
 
 
@@ -42,7 +43,7 @@ def share_of(config: PerceiveConfig, environment: Mapping[str, str] = os.environ
                     f"to {last}, so their number is not that of all parts; give num_shards, and "
                     "let the array's numbers be from 0 to num_shards - 1"
                 )
-            index -= first
+            index -= first  # an array may be numbered from any number on
     if (index is None) != (count is None):
         raise ValueError(
             f"perceive.shard_index is {index} and perceive.num_shards is {count}; give both or "
@@ -82,7 +83,7 @@ class Plan:
 
     def __init__(self, examples: Sequence[Example], share: Share) -> None:
         self._examples = examples
-        self._rows = array("q")
+        self._rows = array("q")  # int64
         self._aliases: list[str] = []
         seen: set[bytes] = set()
         names: set[bytes] = set()
@@ -97,6 +98,7 @@ class Plan:
             if is_new:
                 seen.add(digest)
                 self._rows.append(row)
+            # A file that was met already, under a name that was not.
             elif file_digest in names and name not in names:
                 self._aliases.append(example.media)
             names.update((name, file_digest))

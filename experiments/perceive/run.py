@@ -115,6 +115,7 @@ def perceive(config: ExperimentConfig) -> Counts:
         VideoReader(config.data.decode_timeout_seconds),
     )
     assert source.store is not None
+    # Now, and not when the first shard is full.
     source.store.require_writable()
     with _stop_at_signals() as stop, _progress_bar(len(plan), share) as progress:
         for outcome in _outcomes(config, source, itertools.chain(plan, plan.aliases), stop):
@@ -126,11 +127,13 @@ def perceive(config: ExperimentConfig) -> Counts:
                 failures.add(1, 1)
             else:
                 counts.add(outcome, config.perceiver.sampling.num_clips)
+                # A lost span comes again, and counts then.
                 failures.add(-1 if outcome.state == "lost" else 1, 0)
             done = counts.stored + counts.perceived + counts.unreadable
             counts.missing = len(plan) - done
             progress.set_postfix(counts.shown(), refresh=False)
             progress.update(done - progress.n)
+    # What was added is merged, once there is enough of it, so that look-ups search few files.
     source.store.index.cover()
     source.store.media.cover()
     print("\n".join(report(counts, config.perceiver, failures)))

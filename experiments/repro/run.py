@@ -96,7 +96,7 @@ def repro(run_dir: Path, num_steps: int, checkpoint: str = "") -> int:
 def _steps_done(run_dir: Path, starts: Sequence[Mapping[str, Any]]) -> int:
     """Return how many steps a run has done, as far as it has recorded any."""
     ends = [int(start["end"]["step"]) for start in starts if "end" in start]
-    logged = [step + 1 for step in read_metrics(str(run_dir))]
+    logged = [step + 1 for step in read_metrics(str(run_dir))]  # metrics count steps from 0
     return max([0, *ends, *logged, *read_weight_hashes(run_dir)])
 
 
@@ -119,6 +119,7 @@ def _check_recorded(run_dir: Path, steps: range) -> None:
     if (
         _samples(run_dir, steps)
         or any(step in steps for step in losses)
+        # Done again, the weights are recorded at the same checkpoints, and at the last step.
         or any(step == steps.stop or (step < steps.stop and step % every == 0) for step in saves)
     ):
         return
@@ -133,7 +134,7 @@ def _check_recorded(run_dir: Path, steps: range) -> None:
 
 def compare(run_dir: Path, again: Path, steps: range) -> list[Comparison]:
     """Samples by rank and micro-batch, losses by step, and weights by step, of ``steps``."""
-    saved = range(steps.start + 1, steps.stop + 1)
+    saved = range(steps.start + 1, steps.stop + 1)  # weights are named by the steps done before
     reads: dict[str, Callable[[Path], Values]] = {
         "samples": lambda folder: _samples(folder, steps),
         "losses": lambda folder: _losses(folder, steps),
@@ -151,7 +152,7 @@ def _samples(run_dir: Path, steps: range) -> dict[tuple[int, str, int, int], obj
     """Ids by step, rank, epoch and micro-batch; of a step that was done again, the last ones."""
     samples: dict[tuple[int, str, int, int], object] = {}
     for path in sorted(run_dir.glob("samples-rank*.jsonl")):
-        complete = path.read_text().rpartition("\n")[0]
+        complete = path.read_text().rpartition("\n")[0]  # a kill may have torn the last line
         for line in map(json.loads, complete.splitlines()):
             if line["step"] in steps:
                 key = line["step"], path.stem.removeprefix("samples-"), line["epoch"]
@@ -177,7 +178,7 @@ def _run_again(
     thaws = merge_config(ExperimentConfig, [recorded]).freeze_schedule
     overrides = [
         f"run_dir={again}",
-        "debug=''",
+        "debug=''",  # it would name a folder below run_dir
         f"resume={Path(checkpoint).resolve() if checkpoint else 'never'}",
         f"trainer.devices={start['world_size']}",
         f"trainer.stop_after_steps={stop}",
@@ -191,6 +192,7 @@ def _run_again(
             "trainer.early_stopping_patience=null",
         ),
         *("evaluation.every_n_steps=null", "sample_generations.every_n_steps=0"),
+        # A part that thaws by a metric needs the validations.
         *([] if any(thaw.when_metric for thaw in thaws) else ["data.validation=[]"]),
     ]
     merge_config(ExperimentConfig, [recorded], overrides)  # says here what is wrong with it

@@ -39,6 +39,7 @@ def sweep_questions(config: SweepConfig, data: DataConfig) -> Questions:
         decisive = tuple(corpus for corpus in data.benchmark if corpus not in held_out)
         if not decisive:
             names = {corpus.corpus for corpus in data.benchmark}
+            # The benchmark is test splits alone: the same corpora's validation splits decide.
             decisive = tuple(
                 corpus
                 for corpus in data.validation
@@ -58,6 +59,7 @@ def sweep_questions(config: SweepConfig, data: DataConfig) -> Questions:
 def _check_decisive(
     config: SweepConfig, data: DataConfig, decisive: tuple[CorpusConfig, ...]
 ) -> None:
+    # By the files, whatever name a corpus has been given.
     trained = {(corpus.reader, corpus.root, corpus.split) for corpus in data.train}
     learnt = [one for one in decisive if (one.reader, one.root, one.split) in trained]
     if learnt:

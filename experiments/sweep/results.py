@@ -75,7 +75,7 @@ def trials_table(config: SweepConfig, scores: SweepScores) -> Table:
 def _score_texts(one: ScoredTrial) -> tuple[str, ...]:
     cell = one.cell
     if cell is None:
-        return ("-",) * 6
+        return ("-",) * 6  # the columns from n to Holm's p
     return (
         str(cell.num_items),
         value_text(cell.score),
@@ -168,6 +168,7 @@ def _test_notes(config: SweepConfig, scores: SweepScores, test: Job | None) -> l
             f"{len(shared)} of the {len(held_out)} test videos were also chosen on "
             f"({', '.join(sorted(shared)[:3])}): that part of the test is not held out."
         )
+    # A folder for each trial that has answered it.
     looks = [
         folder
         for folder in Path(config.run_dir, "jobs").glob(f"{TEST_KIND}-*")

@@ -55,6 +55,7 @@ def _run_optuna(config: SweepConfig) -> tuple[list[Trial], list[Job]]:
             "method=random"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Nothing of the study is stored: a new start asks for the same points, whose jobs are finished.
     sampler = optuna.samplers.TPESampler(seed=config.seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     trials: list[Trial] = []
@@ -65,15 +66,18 @@ def _run_optuna(config: SweepConfig) -> tuple[list[Trial], list[Job]]:
             study.ask() for _ in range(min(config.max_parallel, config.num_trials - len(trials)))
         ]
         batch = [make_trial(config, _suggest(config, one)) for one in suggestions]
+        # The first stands for all earlier trials, which were compared with it.
         check_same_questions([*trials[:1], *batch])
         failed += _run(config, [trial.evaluation for trial in batch])
         for one, trial in zip(suggestions, batch, strict=True):
             accuracy = trial_accuracy(config, trial)
             if math.isnan(accuracy):
+                # No result, and not a bad one: the sampler learns nothing from it.
                 study.tell(one, state=optuna.trial.TrialState.FAIL)
             else:
                 study.tell(one, accuracy)
         trials += batch
+    # A point that was suggested twice is one trial.
     unique = {trial.evaluation.key: trial for trial in trials}
     return list(unique.values()), failed
 

@@ -139,5 +139,6 @@ def _draw(bounds: Range, generator: random.Random) -> Value:
         (math.log(bounds.low), math.log(bounds.high)) if bounds.log else (bounds.low, bounds.high)
     )
     value = generator.uniform(low, high)
+    # exp(log(x)) may be off by its last bit, and out of bounds.
     value = min(max(math.exp(value) if bounds.log else value, bounds.low), bounds.high)
     return round(value) if bounds.whole else float(f"{value:.6g}")

@@ -144,6 +144,7 @@ def _read_tensor(file: BinaryIO, stored: StoredTensor, num_bytes: int) -> Tensor
     if math.prod(stored.shape) and last >= stored.num_elements:
         raise ValueError(f"a tensor reaches beyond the end of record {stored.record}")
     values = torch.empty(stored.num_elements, dtype=stored.dtype)
+    # The tensor's own bytes, into which the file is read.
     view = memoryview(values.view(torch.uint8).numpy().data)
     num_read = 0
     while num_read < len(view) and (block := file.read(min(_BLOCK_BYTES, len(view) - num_read))):

@@ -75,7 +75,7 @@ class VideoMAEEncoder(VideoEncoder):
                 released_slots=sizes.trained_frames // sizes.tubelet_size,
                 released_side=sizes.trained_image_size // sizes.patch_size,
             )
-        self.model.embeddings.position_embeddings = table[None]
+        self.model.embeddings.position_embeddings = table[None]  # (1, slots * side * side, D)
         self.norm = nn.LayerNorm(sizes.width, eps=1e-6)
 
     def load(self, path: str, device: torch.device, ignored_keys: Sequence[str]) -> None:
@@ -178,8 +178,10 @@ def _layout(keys: Sequence[str], shapes: Mapping[str, Shape]) -> _Layout:
         for key in shapes:
             name, third = _official_key(key)
             sources[key] = (prefix + name, third)
+    # Fine-tuned models have their norm behind the mean over the patches, under this name.
     if "fc_norm.weight" in keys and f"{norm}.weight" not in keys:
         norm = "fc_norm"
+    # Official files have queries, keys and values in one tensor, three times as long.
     expected = {
         name: shapes[key] if third is None else (3 * shapes[key][0], *shapes[key][1:])
         for key, (name, third) in sources.items()

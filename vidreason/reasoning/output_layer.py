@@ -85,6 +85,7 @@ def target_log_likelihoods(
 def _log_likelihoods(
     model: PreTrainedModel, output: ModelOutput, hidden: Tensor, targets: Tensor
 ) -> Tensor:
+    # (M, D) -> (1, M, D): the positions of all rows as one row.
     after: Any = _AfterDecoder(model, output, hidden[None])
     # Any: the output record is named after the model's class.
     result: Any = type(model).forward(after, inputs_embeds=hidden[None], use_cache=False)

@@ -118,7 +118,7 @@ def row_arguments(rows: JoinedRows) -> dict[str, Any]:
     They are named as transformers names them for its flash attention, and one more.
     """
     return {
-        "position_ids": rows.positions[None],
+        "position_ids": rows.positions[None],  # (L,) -> (1, L)
         # A mask of four dimensions is passed on as it is: none is made, and transformers does not
         # look for positions that begin anew, for which the host would wait for the device.
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=rows.positions.device),

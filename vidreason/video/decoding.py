@@ -158,6 +158,7 @@ def _packets(
 ) -> Iterator["Packet[VideoStream]"]:
     """Demux the packets of one run, making sure that they are those of the table."""
     start, stop = run
+    # Of the next packet in the table; None until it is known where a seek has landed.
     number: int | None = 0
     if seek and start > 0:
         video.container.seek(int(table.seek_ticks[start]), stream=video.stream)
@@ -171,6 +172,7 @@ def _packets(
                 number = start
             else:
                 numbers = np.flatnonzero(table.pts == pts)
+                # A time that none or several of the packets have tells nothing: the next one may.
                 if len(numbers) != 1:
                     continue
                 number = int(numbers[0])

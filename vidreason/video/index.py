@@ -266,6 +266,7 @@ def _build_index(
         detail = f"its timestamps are nonsense: they go on to {timestamps[-1]:g} s"
         raise VideoReadError(video.path, "decode-error", detail)
     last_seconds = float(last_duration * tick)
+    # Where the file does not say how long its last frame is shown: as most are, or by its rate.
     if last_seconds <= 0 and len(timestamps) > 1:
         last_seconds = float(np.median(np.diff(timestamps)))
     if last_seconds <= 0:

@@ -211,6 +211,7 @@ def _element(data: memoryview, offset: int) -> tuple[int, int, int]:
 
 def _children(data: Content, starts: Offsets, stops: Offsets, allowed: list[int]) -> _Elements:
     """The elements directly inside others, which lie at ``starts`` to ``stops``."""
+    # The next child of each parent, of all parents at once: as many rounds as one has children.
     offsets, parents = starts, np.arange(len(starts))
     elements = [np.zeros((4, 0), dtype=np.int64)]
     for _ in range(MAX_CHILDREN):
@@ -221,6 +222,7 @@ def _children(data: Content, starts: Offsets, stops: Offsets, allowed: list[int]
         first = data[offsets].astype(np.int64)
         id_lengths = _LENGTHS[first]
         is_long = id_lengths == 2
+        # Known ones have one byte or two, which keep the bits of their length.
         ids = np.where(is_long, first << 8 | data[np.minimum(offsets + 1, len(data) - 1)], first)
         size_offsets = offsets + id_lengths
         if (id_lengths > 2).any() or (size_offsets >= stops).any():
@@ -229,6 +231,7 @@ def _children(data: Content, starts: Offsets, stops: Offsets, allowed: list[int]
         if (size_lengths > 8).any():
             raise UnusualError
         unknown = (np.int64(1) << 7 * size_lengths) - 1
+        # Without the bits of their length; all ones is a size that the writer did not know.
         sizes = _numbers(data, size_offsets, size_lengths) & unknown
         content = size_offsets + size_lengths
         offsets = content + sizes
@@ -238,6 +241,7 @@ def _children(data: Content, starts: Offsets, stops: Offsets, allowed: list[int]
     else:
         raise UnusualError
     columns = np.concatenate(elements, axis=1)
+    # From the order of the rounds back to that of the file.
     columns = columns[:, np.argsort(columns[1])]
     if not np.isin(columns[0], allowed).all():
         raise UnusualError

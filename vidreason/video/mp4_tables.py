@@ -143,6 +143,7 @@ def _sizes(box: memoryview, file_size: int) -> NDArray[np.int64]:
 
 def _run_lengths(box: memoryview, num_samples: int) -> NDArray[np.int64]:
     """The values of ``stts`` or ``ctts``, one a sample; large ones are negative numbers."""
+    # (runs, 2): number of samples, and their value -> (num_samples,)
     pairs = _numbers(box, 8, ">i4")[: 2 * _number(box, 4, 4)].reshape(-1, 2)
     if pairs[:, 0].min() < 0 or pairs[:, 0].sum() != num_samples:
         raise UnusualError

@@ -248,6 +248,7 @@ def _pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 def _dct_matrix(num_frequencies: int, size: int) -> NDArray[np.float64]:
     """The first rows of the DCT-II, up to their scale: only signs are used."""
+    # (frequencies, 1) and (1, size) -> (frequencies, size)
     frequencies, positions = np.arange(num_frequencies)[:, None], np.arange(size)[None, :]
     return np.cos(np.pi * (2 * positions + 1) * frequencies / (2 * size))
 
