@@ -16,6 +16,7 @@ def word_set(words: str) -> frozenset[str]:
 
 
 _IRREGULAR = {
+    **{"beat": "beat", "begin": "began", "spit": "spat"},
     **{"bend": "bent", "bite": "bit", "blow": "blew", "break": "broke", "bring": "brought"},
     **{"build": "built", "buy": "bought", "catch": "caught", "come": "came", "cut": "cut"},
     **{"dig": "dug", "do": "did", "draw": "drew", "drink": "drank", "drive": "drove"},
@@ -37,7 +38,7 @@ _IRREGULAR = {
 _REGULAR = word_set(
     """
 act add adjust aim allow answer approach arrange arrive ask attach attack attract avoid balance
-bark bathe beat begin blink block bounce bow brush bump burn bury call calm carry carve celebrate
+bark bathe blink block bounce bow brush bump burn bury call calm carry carve celebrate
 change chase check cheer chew chop clap clasp clean clear climb collapse collect comfort compete
 connect continue control cook cool cough count cover crawl cross cry cuddle cycle dance decorate
 demonstrate direct disappear dismount dodge drag dress drip drop drum dry dunk encourage enjoy
@@ -50,13 +51,12 @@ place play please plug point poke polish pose pour practice practise prepare pre
 protect prove pull push raise reach receive record release remove repair repeat rescue respond rest
 retrieve retreat return roll rotate rub salute save scare scatter scoop scratch scream scroll
 search seek separate serve share shave shift shout signal ski skip slap slip slow smell smile snap
-sneeze sniff soothe sort spit splash spray sprinkle squat squeeze stabilise stabilize start stay
+sneeze sniff soothe sort splash spray sprinkle squat squeeze stabilise stabilize start stay
 steer step stir stop stretch stroke stroll strum stumble suck support surf sway switch talk tap
-taste tease thank tickle tie tighten tilt tip toss touch toy trip trim try tumble turn twirl twist
+taste tease thank tickle tie tighten tilt tip toss touch trip trim try tumble turn twirl twist
 unwrap use wag wait walk want warm warn wash watch wave weigh wipe wish work wrap yawn
 """
 )
-_OTHER_PASTS = {"begin": "began", "beat": "beat", "dig": "dug", "spit": "spat", "weep": "wept"}
 _DOUBLED = word_set(
     "bat beg chop clap cut dig drag drip drop drum fit flap flip get grab grip hit hop hug jog let "
     "mop nod pat pet plan plug pop put rip rub run scrub shut sit skip slap slip snap spin spit "
@@ -67,8 +67,7 @@ _DOUBLED = word_set(
 _VOWELS = "aeiou"
 _GERUNDS = {"lie": "lying", "tie": "tying", "die": "dying", "ski": "skiing", "dye": "dyeing"}
 
-_PASTS = {**_IRREGULAR, **_OTHER_PASTS}
-BASES = frozenset([*_PASTS, *_REGULAR]) - {"toy", "weep"}
+BASES = frozenset([*_IRREGULAR, *_REGULAR])
 """Verbs of the list, in their base form."""
 
 
@@ -85,8 +84,8 @@ def third_person(base: str) -> str:
 
 def past(base: str) -> str:
     """``walked`` of ``walk``; ``went``, ``carried``, ``stopped``."""
-    if base in _PASTS:
-        return _PASTS[base]
+    if base in _IRREGULAR:
+        return _IRREGULAR[base]
     if base in _DOUBLED:
         return f"{base}{base[-1]}ed"
     if base.endswith("e"):
@@ -113,7 +112,7 @@ for _name, _maker in _MAKERS.items():
     for _base in sorted(BASES):
         # Of two readings of one form the first is taken; the base form is always one (cut, put).
         _FORMS.setdefault(_maker(_base), (_base, _name))  # type: ignore[arg-type]
-_FORMS |= {base: (base, "base") for base in BASES - {"left", "found"}}
+_FORMS |= {base: (base, "base") for base in BASES}
 
 
 def verb_of(word: str) -> tuple[str, VerbForm] | None:

@@ -162,19 +162,28 @@ def _state(key: str) -> str:
             return digest(list_shards(path))
         if kind.startswith("tree"):
             return _tree_state(path, tuple(kind.split()[1:]) or ("",))
+    except (OSError, ValueError):  # gone, or a name that no folder can have
+        return "absent"
+    return _file_state(path, is_folder=kind == "folder")
+
+
+def _file_state(path: str, *, is_folder: bool = False) -> str:
+    try:
         status = os.stat(path)
     except (OSError, ValueError):  # gone, or a name that no file can have
         return "absent"
-    return f"{status.st_mtime_ns}" if kind == "folder" else f"{status.st_size} {status.st_mtime_ns}"
+    return f"{status.st_mtime_ns}" if is_folder else f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _tree_state(folder: str, suffixes: tuple[str, ...]) -> str:
-    """Number of the files below a folder, and the sum of hashes of name, size and time."""
+    """Number of the files below a folder, and the sum of hashes of name, size and time.
+
+    A dangling link, or a file that goes meanwhile, is one of them without size and time.
+    """
     number = total = 0
     for parent, _, names in os.walk(folder):
         for path in (os.path.join(parent, name) for name in names if name.endswith(suffixes)):
-            status = os.stat(path)
-            text = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+            text = f"{path}\0{_file_state(path)}"
             # Added up, so that the order in which a file system lists its files does not matter.
             hashed = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
             number, total = number + 1, total + int.from_bytes(hashed.digest(), "big")

@@ -128,7 +128,6 @@ class _ClipTranscripts:
 
     def find(self, video_id: str, clip: Row) -> str:
         """The clip's text."""
-        # A malformed row of clips leaves texts that nobody takes.
         if self._skipped.num_malformed != self._num_malformed:
             self._num_malformed, self._is_behind = self._skipped.num_malformed, True
         # In step, only the next text may be the clip's; else it is left for one of the next clips.

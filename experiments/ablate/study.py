@@ -83,7 +83,6 @@ def _expand_run(
 ) -> Run:
     # Jobs that the training needs: the smaller language model, then the videos of both stages.
     variant, label = config.variants[name], f"{name}, seed {seed}"
-    # A smaller language model on the microworld is pre-trained first.
     before: tuple[Job, ...] = ()
     language_model = ""
     if variant.smaller_language_model:
@@ -100,7 +99,6 @@ def _expand_run(
             _leave_out(experiment, variant.without_corpora, name)
         if language_model:
             experiment.reasoner.language_model.name_or_path = language_model
-    # Stage 2 begins with the weights of stage 1, where that is trained.
     # One or two training jobs; stage 2 starts from the checkpoint of stage 1.
     training: list[Job] = []
     for stage in STAGES if variant.stages == "both" else (variant.stages,):

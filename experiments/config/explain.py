@@ -176,7 +176,6 @@ def _memory_row(
     estimate: MemoryEstimate, perception: MemoryEstimate | None, on_gpu: bool
 ) -> list[str]:
     """Perceiving and reasoning take turns: the weights of both stay, the larger work counts."""
-    # Perception and reasoning do not run at once: only the larger working memory counts.
     seen = MemoryEstimate(weights=0, working=0) if perception is None else perception
     extra = seen.weights + max(seen.working - estimate.working - estimate.gradients, 0)
     peak = estimate.total + extra

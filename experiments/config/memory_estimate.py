@@ -85,7 +85,6 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
     reasoner.train()
     precision = config.trainer.precision
     autocast = _AUTOCAST.get(precision)
-    # Two optimizer steps: the first has no optimizer state yet.
     saving, unpacked = _quantization_saving(reasoner)
     peak = 0
     with Rehearsal() as rehearsal:

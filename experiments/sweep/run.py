@@ -60,7 +60,6 @@ def _run_optuna(config: SweepConfig) -> tuple[list[Trial], list[Job]]:
     study = optuna.create_study(direction="maximize", sampler=sampler)
     trials: list[Trial] = []
     failed: list[Job] = []
-    # Ask for as many points as run at a time, run them, tell Optuna their accuracies.
     while len(trials) < config.num_trials:
         suggestions = [
             study.ask() for _ in range(min(config.max_parallel, config.num_trials - len(trials)))

@@ -119,3 +119,20 @@ def test_readers_look_at_files_through_files_only() -> None:
                     wrong.append(f"{path.name}:{node.lineno}: {name}.{node.attr}")
     assert num_readers >= 15
     assert not wrong, "these files would not be recorded"
+
+
+def test_a_dangling_link_hides_no_change_of_the_files_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    there = tmp_path / "tree" / "a.json"
+    there.write_text("x")
+    (tmp_path / "tree" / "b.json").symlink_to(tmp_path / "gone.json")
+    files = Files(tmp_path)
+    files.record_tree("tree")
+    assert unchanged(files.inputs)
+    there.write_text("longer")
+    assert not unchanged(files.inputs)
+    there.write_text("x")
+    files = Files(tmp_path)
+    files.record_tree("tree")
+    (tmp_path / "gone.json").write_text("back")
+    assert not unchanged(files.inputs)
