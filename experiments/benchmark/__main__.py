@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(given)
 
     def measure() -> None:
+        # After the command line: the imports of a run record take a time that --help should not.
         from callbacks.run_record import software_and_hardware
         from experiments.benchmark.reports import write_report
 
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         parts = getattr(module, "measure_in_parts", lambda options: [module.run(options)])
         numbers: dict[str, Any] = {}
+        # Reports of parts say that more was to come; the last one, that it is complete.
         for numbers in parts(arguments):
             report(numbers, complete=False)
         report(numbers, complete=True)

@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for size in arguments.sizes:
             width, height, rate = SIZES[size]
+            # A seek lands on the first frame of a group: frames far into a long one cost the most.
+            # With B-frames, frames are shown in another order than they are stored in.
             for group, b_frames in ((48, 3), (48, 0), (250, 3), (250, 0)):
                 name = f"{size}-gop{group}-b{b_frames}"
                 plan = VideoPlan(
@@ -72,6 +74,7 @@ def tables(measured: dict[str, Any]) -> Iterator[str]:
 
 
 def _measure(ways: dict[str, Way], path: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    # PyAV in order, not our reader, says what the frames are: ours is checked by it, too.
     wanted = _sampled(DIRECT.index(path).num_frames, arguments.frames)
     truth = decode_in_order(path, wanted)
     return _in_turns(ways, path, wanted, truth, arguments.rounds)
@@ -84,6 +87,7 @@ def _measure_long(
     print(f"writing and measuring long {suffix} files", file=sys.stderr)
     width, height, rate = SIZES["360p"]
     plan = VideoPlan(width=width, height=height, rate=rate, group=48, b_frames=3)
+    # Whole groups, so that each repetition begins with a key frame.
     once = folder / "once.mp4"
     num_once = 10 * plan.group
     write_benchmark_video(once, plan, num_once)
@@ -93,6 +97,7 @@ def _measure_long(
         path = folder / f"{name}.{suffix}"
         write_repeated(once, path, round(seconds * rate / num_once))
         wanted = _sampled(DIRECT.index(str(path)).num_frames, arguments.frames)
+        # Frame n of a repeated video is frame n modulo num_once of the short one.
         truth = pictures[[number % num_once for number in wanted]]
         # In order, an hour would have to be decoded whole.
         chosen = {way: ways[way] for way in ways if way != "pyav in order"}
@@ -110,11 +115,13 @@ def _in_turns(
     equal = {}
     for name, way in ways.items():  # warm, and checked
         pictures = way(path, wanted)
+        # (frames, H, W, 3), compared bit by bit
         equal[name] = sum(
             bool((one == other).all()) for one, other in zip(pictures, truth, strict=True)
         )
     calls = {name: partial(way, path, wanted) for name, way in ways.items()}
     seconds = seconds_in_turns(calls, rounds, _cpu_seconds)
+    # Ratios of each round, then their median: a round is slow or quick for all ways alike.
     times_ours = ratios(seconds, to="ours")
     return {
         name: {
@@ -137,6 +144,7 @@ def _cpu_seconds() -> float:
 def _ways() -> dict[str, Way]:
     ways: dict[str, Way] = {
         "ours": _way_of(DIRECT),
+        # In the decoder process, with a limit that no load of the machine reaches.
         "ours, watched": _way_of(VideoReader(timeout_seconds=600)),
         "pyav in order": decode_in_order,
         "pyav by seeking": _decode_by_seeking,
@@ -150,6 +158,7 @@ def _ways() -> dict[str, Way]:
 
     def torchcodec_way(seek_mode: str) -> Way:
         def decode(path: str, wanted: list[int]) -> Pictures:
+            # One thread, as the other ways have: threads that wait for each other burn CPU time.
             decoder = VideoDecoder(
                 path, num_ffmpeg_threads=1, seek_mode=seek_mode, dimension_order="NHWC"
             )
@@ -158,6 +167,7 @@ def _ways() -> dict[str, Way]:
 
         return decode
 
+    # The first scans the file for its frames; the second computes their times from the header.
     ways["torchcodec exact"] = torchcodec_way("exact")
     ways["torchcodec approximate"] = torchcodec_way("approximate")
     return ways
@@ -165,6 +175,7 @@ def _ways() -> dict[str, Way]:
 
 def _way_of(reader: VideoReader) -> Way:
     def decode(path: str, wanted: list[int]) -> Pictures:
+        # Indexed anew, as the other ways open the file anew: (n, 3, H, W) -> (n, H, W, 3)
         return reader.read_frames(reader.index(path), wanted).permute(0, 2, 3, 1).numpy()
 
     return decode
@@ -209,6 +220,7 @@ def _decode_by_seeking(path: str, wanted: list[int]) -> Pictures:
 
 def _sampled(num_frames: int, num_sampled: int) -> list[int]:
     """The middles of equal parts, as the sampling takes them."""
+    # (num_sampled,), in frames
     middles = (np.arange(num_sampled) + 0.5) / num_sampled * num_frames
     return [int(number) for number in middles]
 

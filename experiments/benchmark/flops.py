@@ -79,10 +79,13 @@ def _flops(
     frozen, adapters = _language_model_weights(model)
     output_layer: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     config: Any = model.config.get_text_config()
+    # Some models' heads are wider or narrower than their share of the hidden size, and say so.
     head_width = getattr(config, "head_dim", None) or (
         config.hidden_size // config.num_attention_heads
     )
+    # D of the head of this module, over all layers: T^2 * width is in attention's formula.
     width = config.num_attention_heads * head_width * config.num_hidden_layers
+    # Operations for each frozen weight, each trained one, and each of T^2 D of attention.
     through, trained, pairs = (4, 6, 6) if backward else (2, 2, 2)
     fusion, fusion_attention = _fusion_flops(reasoner.fusion, num_visual, backward=backward)
     return Flops(
@@ -102,6 +105,7 @@ def _language_model_weights(model: nn.Module) -> tuple[int, int]:
         if isinstance(module, nn.Linear) and module is not output_layer:
             # Not the weight's own size: 4-bit weights are packed.
             size = module.in_features * module.out_features
+            # Names that PEFT gives to the two matrices of an adapter.
             if ".lora_" in name:
                 adapters += size
             else:
@@ -112,12 +116,14 @@ def _language_model_weights(model: nn.Module) -> tuple[int, int]:
 def _fusion_flops(fusion: nn.Module, num_visual: int, *, backward: bool) -> tuple[float, float]:
     """Operations for a video: linear layers, and attention."""
     assert isinstance(fusion, FusionCore)
+    # Attention's backward pass takes twice its forward pass.
     trained, attention = (6, 3) if backward else (2, 1)
     queries = fusion.num_embeddings
     linear = 0
     for name, module in fusion.named_modules():
         if not isinstance(module, nn.Linear):
             continue
+        # Per token that goes through the layer: visual tokens, or queries.
         size = module.in_features * module.out_features
         if name.endswith(("cross_attention.key", "cross_attention.value")):
             linear += trained * size * num_visual
@@ -127,5 +133,7 @@ def _fusion_flops(fusion: nn.Module, num_visual: int, *, backward: bool) -> tupl
         else:
             linear += trained * size * queries
     width = fusion.queries.shape[1]
+    # Self-attention among the queries, cross-attention to the visual tokens; no pair is masked.
     pairs = len(fusion.blocks) * queries * (queries + num_visual)
+    # 2 operations a channel for a pair's score, and 2 for the sum of values that it weighs.
     return float(linear), float(attention * 4 * width * pairs)

@@ -56,6 +56,7 @@ class TurnsLoader:
         self.steps = steps
         self.run_bare = run_bare
         self.clock = clock
+        # The one batch beyond them is fetched when the last round has ended.
         self.rounds = (len(batches) - 1) // steps
         self.framework: list[float] = []
         self.bare: list[float] = []
@@ -75,18 +76,21 @@ class TurnsLoader:
         """Between round ``turn - 1`` and round ``turn``."""
         if turn > 0:
             self.framework.append(self.clock() - self._started)
+        # The bare loop's steps of the round that has ended, if its number is odd, then those of the
+        # one that begins, if it is even.
         for index in (turn - 1, turn):
             if 0 <= index < self.rounds and (index == turn) == (index % 2 == 0):
                 started = self.clock()
                 self.run_bare(self.batches[index * self.steps : (index + 1) * self.steps])
                 self.bare.append(self.clock() - started)
+        # Last, so that the bare loop's time is none of the Trainer's.
         self._started = self.clock()
 
 
 class _Data(LightningDataModule):
     """A data module as far as ``fit`` needs one, around a loader."""
 
-    num_unreadable = 0
+    num_unreadable = 0  # the throughput logs it
 
     def __init__(self, loader: TurnsLoader) -> None:
         super().__init__()
@@ -143,6 +147,7 @@ def measure_framework(
         Seconds a step of both, the overhead in percent, and how far the losses differ.
     """
     total = len(batches)
+    # Both train copies with the same weights at the start, so that their losses must agree.
     bare = BareLoop(copy_trained(reasoner, stage), stage, joined_mean_loss, total, dtype)
     bare_losses: list[Tensor] = []
     loader = TurnsLoader(batches, steps, lambda turn: bare_losses.extend(bare.steps(turn)), clock)
@@ -157,9 +162,11 @@ def measure_framework(
             trainer.fit(module, datamodule=_Data(loader))
     differences = [
         abs(float(loss) - float(other)) / float(other)
+        # The Trainer has made one step more, on the batch that ended the last round.
         for loss, other in zip(losses.values, bare_losses, strict=False)
     ]
     seconds = {
+        # Round 0 warmed both up.
         name: [total / steps for total in turns[1:]]
         for name, turns in (("lightning", loader.framework), ("bare", loader.bare))
     }
@@ -191,6 +198,7 @@ def _trainer(
             # Lightning warns of an interval that is longer than the run.
             log_every_n_steps=min(TrainerConfig().log_every_n_steps, len(loader)),
             precision="32-true" if dtype == torch.float32 else "bf16-mixed",
+            # Both would lie outside of the rounds: after the last step, and before the first.
             save_reasoner=False,
             rehearse_largest_batch=False,
         ),

@@ -75,7 +75,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, batches in ways.items()
     }
     ways[ALONE] = ways["by length"]
+    # The batches are those of the first way: only what is read once differs.
     calls[ALONE] = partial(_answers, ways[ALONE], partial(answer_alone, reasoner, tokens, decoding))
+    # The reasoner's own generate_ids turns gradients off; answer_alone goes around it.
     with evaluation_mode(reasoner):
         answers = {name: call() for name, call in calls.items()}  # to be warm, and compared
         seconds = seconds_in_turns(calls, arguments.rounds, clock_of(device))
@@ -89,6 +91,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 **_describe(reasoner, ways, answers["by length"]),
             },
             "equal_answers": {
+                # One by one, no row is padded: the other ways are held to these answers.
                 name: sum(given[key] == answers["one by one"][key] for key in given)
                 for name, given in answers.items()
             },
@@ -135,6 +138,7 @@ def answer(
     batch: Sequence[Example],
 ) -> list[list[int]]:
     """Answer questions together, as evaluation does."""
+    # Each video once, in the order of its first question; questions name it by its index.
     media = list(dict.fromkeys(example.media for example in batch))
     videos = [media.index(example.media) for example in batch]
     visual = collate_visual_tokens([tokens[name] for name in media])
@@ -150,6 +154,7 @@ def answer_alone(
 ) -> list[list[int]]:
     """Answer questions together, but read each row, and each beam, whole."""
     model, device = causal_lm(reasoner.language_model), next(reasoner.parameters()).device
+    # A video's tokens once for each of its questions, and no cache of what prompts share.
     visual = collate_visual_tokens([tokens[example.media] for example in batch])
     video = reasoner.fusion(move_visual_tokens(visual, device))
     prompts = [reasoner.encode_prompt(example.prompt) for example in batch]
@@ -180,6 +185,7 @@ def _draw_questions(
         Example(
             id=f"random:test:{number:04}",
             corpus="random",
+            # Neighbours are about one video.
             media=f"{number // arguments.questions_a_video:04}.mp4",
             video_id=f"{number // arguments.questions_a_video:04}",
             prompt=random_words(reasoner.tokenizer, length, generator),
@@ -199,6 +205,7 @@ def _describe(
     queries = reasoner.fusion.num_embeddings
 
     def length(example: Example) -> int:
+        # Positions of the language model: video embeddings, then the prompt with its chat markup.
         return queries + len(reasoner.encode_prompt(example.prompt))
 
     lengths = {

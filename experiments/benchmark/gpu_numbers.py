@@ -10,6 +10,7 @@ from experiments.gpu_check.machine import matrix_rate
 from vidreason.markdown import escaped, table
 
 DATASHEET = {
+    # The first that fits counts: H100 is also in "H100 PCIe", and L4 in "L40S".
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,
@@ -58,6 +59,7 @@ def memory(work: Callable[[], object], device: torch.device) -> dict[str, float 
         work()
         return {"peak_gib": None, "working_gib": None}
     torch.cuda.synchronize(device)
+    # Peaks are counted from what is held now, so the peak of an earlier way is none of this one.
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     work()
@@ -112,6 +114,7 @@ def gpu_tables(numbers: Mapping[str, Any]) -> Iterator[str]:
                 [
                     *(str(value) for value in row["sizes"].values()),
                     *(
+                        # The other cells are empty: each row has as many as the header.
                         ["out of memory", *[""] * (len(_HEADER) + 1)]
                         if row["out_of_memory"]
                         else [

@@ -43,6 +43,8 @@ def measure_table(
             numbers = _measure(sized, reasoner, chip, device, dtype)
         except torch.OutOfMemoryError:
             numbers = None
+        # After the except clause: within it, the traceback holds the tensors of the row that did
+        # not fit, and nothing would be freed.
         if device.type == "cuda":
             torch.cuda.empty_cache()
         yield {"sizes": sizes, "out_of_memory": numbers is None, **(numbers or {})}
@@ -56,6 +58,7 @@ def _measure(
     dtype: torch.dtype,
 ) -> dict[str, Any]:
     batches = draw_batches(arguments, reasoner, arguments.steps)
+    # Each row starts from the same weights, and without an optimizer's state of the row before.
     trained = copy_trained(reasoner, arguments.stage)
     loop = BareLoop(trained, arguments.stage, joined_mean_loss, 1000, dtype)
     loop.steps(batches)  # to be warm
@@ -70,5 +73,6 @@ def _measure(
         "samples_a_second": len(rows) / seconds["median"],
         "positions_a_second": sum(rows) / seconds["median"],
         **chip.use(flops, seconds["median"]),
+        # Once more, when the optimizer has its state.
         **memory(lambda: loop.steps(batches), device),
     }

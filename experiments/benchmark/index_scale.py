@@ -33,8 +33,8 @@ from vidreason.markdown import table
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 
 CAPTION = "Aerial view of a small harbour at sunset, boats are moored to the pier, clip "
-NUM_STEPS = 200
-GLOBAL_BATCH_SIZE = 256
+NUM_STEPS = 200  # whose time is averaged
+GLOBAL_BATCH_SIZE = 256  # samples a step
 
 Figures = dict[str, float]
 Part = Callable[[Path, int], tuple[Figures, object]]
@@ -65,6 +65,7 @@ def tables(measured: Mapping[str, Any]) -> Iterator[str]:
 
 def measured(part: Part, folder: Path, num_rows: int) -> Figures:
     """Return the figures of ``part``, run in a new process."""
+    # A new interpreter: a forked process would begin with the memory of this one.
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(_with_memory, (part, folder, num_rows))
 
@@ -79,13 +80,16 @@ def build_from_examples(folder: Path, num_rows: int) -> tuple[Figures, object]:
 def build_from_batches(folder: Path, num_rows: int) -> tuple[Figures, object]:
     """Write an index of the same rows without making an :class:`Example` of each."""
     start, began = time.process_time(), time.perf_counter()
+    # What all rows share stands in the manifest once, as write_index finds it in the first row.
     usual = {name: "" for name in ("question_type", "group_id", "meta")}
     usual |= {"corpus": "webvid", "prompt": CAPTION_PROMPT}
+    # Hashes of ids are as good as random: to write and sort them costs the same.
     random = np.random.default_rng(0)
     with index_writer(folder, usual) as write:
         for first in range(0, num_rows, ROWS_A_BATCH):
             rows = np.arange(first, min(first + ROWS_A_BATCH, num_rows))
             batch = _batch(rows)
+            # 9 digits follow the caption.
             lengths = np.full(len(rows), len(CAPTION_PROMPT) + len(CAPTION) + 9, np.int32)
             write(batch, lengths, random.integers(0, 2**64, len(rows), np.uint64))
     return _build_figures(folder, num_rows, start, began), None
@@ -96,6 +100,7 @@ def open_index(folder: Path, num_rows: int) -> tuple[Figures, object]:
     start = time.perf_counter()
     corpus = CorpusIndex(folder)
     opened = time.perf_counter()
+    # The last row: a format that had to be read from its start would show here.
     assert corpus[num_rows - 1] == _example(num_rows - 1)
     read = time.perf_counter()
     return {"open ms": (opened - start) * 1e3, "first row ms": (read - opened) * 1e3}, corpus
@@ -107,6 +112,7 @@ def go_through(folder: Path, num_rows: int) -> tuple[Figures, object]:
     figures: Figures = {}
     for name, epoch in (("first step ms", 0), ("resume ms", 2)):
         start = time.process_time()
+        # A new order for each, which has no pass of an earlier step in its memory.
         order = GlobalOrder(
             corpora.sizes,
             [1.0],
@@ -114,13 +120,14 @@ def go_through(folder: Path, num_rows: int) -> tuple[Figures, object]:
             seed=0,
             lengths=corpora.lengths,
         )
-        middle = epoch and order.steps_per_epoch // 2
+        middle = epoch and order.steps_per_epoch // 2  # step 0 of epoch 0
         order.step(epoch, middle)
         figures[name] = (time.process_time() - start) * 1e3
     start = time.process_time()
     steps = [order.step(2, step) for step in _further(middle, order.steps_per_epoch)]
     figures["step ms"] = (time.process_time() - start) * 1e3 / len(steps)
     start = time.process_time()
+    # Every sample's row becomes an example, as a training reads it.
     num_rows = sum(bool(corpora[index]) for step in steps for index in step.tolist())
     figures["row us"] = (time.process_time() - start) * 1e6 / num_rows
     return figures, (corpora, order)
@@ -132,10 +139,12 @@ def _further(step: int, steps_per_epoch: int) -> range:
 
 def _with_memory(part: Part, folder: Path, num_rows: int) -> Figures:
     before = _memory_megabytes()
+    # What the part keeps is alive until its memory is read.
     figures, _alive = part(folder, num_rows)
     after = _memory_megabytes()
     return {
         **figures,
+        # As man 5 proc names them: peak, all that is resident, of it its own and mapped files.
         "peak MB": after["VmHWM"],
         "before MB": before["VmRSS"],
         "own MB": after["RssAnon"] - before["RssAnon"],
@@ -146,6 +155,7 @@ def _with_memory(part: Part, folder: Path, num_rows: int) -> Figures:
 def _memory_megabytes() -> dict[str, float]:
     lines = Path("/proc/self/status").read_text().splitlines()
     return {
+        # In kB of 1,024 bytes.
         line.split(":")[0]: int(line.split()[1]) / 1024
         for line in lines
         if line.startswith(("VmHWM", "VmRSS", "RssAnon", "RssFile"))
@@ -176,6 +186,7 @@ def _example(row: int) -> Example:
 
 
 def _batch(rows: NDArray[np.int64]) -> pa.RecordBatch:
+    # The texts of _example, f"{row:09d}" and f"{row // 1000:06d}", a column at a time.
     numbers = pc.utf8_lpad(pc.cast(pa.array(rows), pa.string()), 9, "0")
     folders = pc.utf8_lpad(pc.cast(pa.array(rows // 1000), pa.string()), 6, "0")
 
@@ -187,10 +198,12 @@ def _batch(rows: NDArray[np.int64]) -> pa.RecordBatch:
         "media": joined("/data/webvid/videos/", folders, "/", numbers, ".mp4"),
         "video_id": numbers,
         "response": joined(CAPTION, numbers),
+        # An empty list in each row, which null is not.
         "options": pa.ListArray.from_arrays(
             np.zeros(len(rows) + 1, np.int32), pa.array([], "string")
         ),
     }
+    # Null elsewhere: what is usual, or, of answers, the response.
     return pa.record_batch(
         [columns.get(f.name, pa.nulls(len(rows), f.type)) for f in SCHEMA], schema=SCHEMA
     )

@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     index = DIRECT.index(arguments.video)
     chosen = np.linspace(0, len(index.timestamps) - 1, arguments.frames).round().astype(int)
     segmenter = _segmenter(arguments)
+    # A short video has fewer frames than were wanted.
     frames = limit_side(
         DIRECT.read_frames(index, np.unique(chosen)), segmenter.config.max_frame_side
     )
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     turns = in_turns(
         {name: partial(path, segmenter, frames) for name, path in paths.items()}, arguments.rounds
     )
+    # Of the last round; neither path draws anything, so all rounds give the same.
     masks = {name: results[-1][0] for name, results in turns.items()}
     seconds = {
         stage: {
@@ -114,6 +116,7 @@ def _segmenter(arguments: argparse.Namespace) -> GridSegmenter:
 def _set_thresholds(segmenter: GridSegmenter, frames: Tensor, kept_share: float) -> None:
     """Thresholds that let ``kept_share`` of a random model's masks pass, each."""
     config = segmenter.config
+    # First no filter refuses any mask: their scores decide where the thresholds have to be.
     config.pred_iou_threshold = config.stability_threshold = -1e9
     # Random masks have nearly the same box each: otherwise one would be left to compare.
     config.box_nms_threshold = 1.0
@@ -124,6 +127,7 @@ def _set_thresholds(segmenter: GridSegmenter, frames: Tensor, kept_share: float)
 
     config.pred_iou_threshold = threshold([item.predicted_iou for item in masks])
     config.stability_threshold = threshold(
+        # Filters follow each other: this one sees what has passed the first.
         [item.stability for item in masks if item.predicted_iou > config.pred_iou_threshold]
     )
 
@@ -155,6 +159,7 @@ class _TimedModel:
     """A promptable model whose two halves are timed."""
 
     def __init__(self, model: PromptableModel, stopwatch: _Stopwatch) -> None:
+        # All that the generator of masks asks of a model.
         self.image_size = model.image_size
         self.keeps_aspect = model.keeps_aspect
         self.encode = stopwatch.timed("encoder", model.encode)
@@ -191,8 +196,10 @@ def _measure_package(
     for stage, modules in halves.items():
         for module in modules:
             module.forward = stopwatch.timed(stage, module.forward)
+    # (n, 3, H, W) -> (n, H, W, 3), as the package takes them
     pictures = frames.permute(0, 2, 3, 1).contiguous().numpy()
     records = stopwatch.timed("all", lambda: [generator.generate(p) for p in pictures])()
+    # Both paths share the model, and ours has a stopwatch of its own.
     for module in (*halves["encoder"], *halves["decoder"]):
         del module.forward
     masks = [[torch.from_numpy(record["segmentation"].copy()) for record in one] for one in records]

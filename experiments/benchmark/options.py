@@ -45,7 +45,7 @@ from vidreason.perception.visual_tokens import (
 from vidreason.reasoning.text_batch import collate_texts, move_texts
 from vidreason.reasoning.tokenization import EncodedText
 
-_MAX_TOKENS = 2**20
+_MAX_TOKENS = 2**20  # no text is cut off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             "questions": _describe(batches, reasoner),
             "equal": _compare(reasoner, batches[0], dtype),
         }
+        # A cycle for each way: in one round all of them have the same batch.
         turns = {
             name: partial(_score_next, way, reasoner, cycle(batches)) for name, way in WAYS.items()
         }
@@ -133,9 +134,11 @@ def score_shared(reasoner: VideoReasoner, questions: Questions) -> Tensor:
 def score_joined_rows(reasoner: VideoReasoner, questions: Questions) -> Tensor:
     """The same with a row for each option, rows joined to one sequence."""
     texts, video_of = questions.encode(reasoner)
+    # A video's tokens once for each of its options, of which each is a row.
     visual = _visual(reasoner, [questions.videos[video] for video in video_of])
     text = move_texts(collate_texts(texts), visual["mask"].device)
     log_likelihoods: Tensor = reasoner(visual, text)
+    # (targets of all texts,) -> (texts,)
     sums: Tensor = log_likelihoods.new_zeros(len(texts)).index_add(
         0, text["target_rows"], log_likelihoods
     )
@@ -218,7 +221,9 @@ def _compare(reasoner: VideoReasoner, questions: Questions, dtype: torch.dtype) 
     """Scores of all ways on one batch; it also warms them up."""
     scores = {name: way(reasoner, questions).double() for name, way in WAYS.items()}
     shape = len(questions.prompts), len(questions.options[0])
+    # (questions * options,) each
     ours = scores["shared"]
+    # Relative: a sum of log-likelihoods is as large as its option is long.
     difference = max(float(((values - ours) / ours).abs().max()) for values in scores.values())
     chosen = {name: values.view(shape).argmax(1) for name, values in scores.items()}
     same = sum(
@@ -238,6 +243,7 @@ def _flops(reasoner: VideoReasoner, questions: Questions) -> float:
         options = texts[number * num_options : (number + 1) * num_options]
         responses = [sum(label >= 0 for label in text.labels) for text in options]
         prompt = len(options[0].input_ids) - responses[0]
+        # The last token of each option predicts nothing, so it need not be read.
         rows.append(reasoner.fusion.num_embeddings + prompt + sum(responses) - len(options))
         targets += sum(responses)
     return forward_flops(reasoner, rows, targets, len(questions.videos[0])).total

@@ -38,6 +38,7 @@ def pad_texts(texts: Sequence[EncodedText]) -> PaddedTexts:
         return pad_sequence([torch.tensor(row) for row in rows], True, value)
 
     return PaddedTexts(
+        # Any id will do where the mask hides it.
         input_ids=pad([text.input_ids for text in texts], 0),
         attention_mask=pad([[1] * len(text.input_ids) for text in texts], 0),
         labels=pad([text.labels for text in texts], IGNORE_INDEX),
@@ -53,9 +54,11 @@ def padded_log_likelihoods(
     reasoner: VideoReasoner, visual: VisualBatch, texts: PaddedTexts
 ) -> Tensor:
     """Sums of the log-likelihoods of each row's targets, shape ``(B,)``, float32."""
+    # Position t predicts token t + 1: (B, Q + T - 1) labels and (B, Q + T - 1, V) logits.
     labels = _labels(reasoner, texts)[:, 1:]
     logits = _outputs(reasoner, visual, texts).logits[:, :-1].float()
     is_target = labels != IGNORE_INDEX
+    # (B, Q + T - 1); where no target is, that of token 0, which the next line takes out.
     log_likelihoods = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
     sums: Tensor = (log_likelihoods * is_target).sum(1)
     return sums
@@ -72,11 +75,13 @@ def _outputs(
 ) -> Any:  # noqa: ANN401 - the output record is named after the model's class
     model = causal_lm(reasoner.language_model)
     words = model.get_input_embeddings()(texts.input_ids)
+    # (B, Q, D) before (B, T, D) -> (B, Q + T, D); no video embedding is padding.
     video = reasoner.fusion(visual).to(words.dtype)
     mask = torch.cat([texts.attention_mask.new_ones(video.shape[:2]), texts.attention_mask], dim=1)
     return model(
         inputs_embeds=torch.cat([video, words], dim=1),
         attention_mask=mask,
         labels=labels,
+        # Keys and values of a cache would be kept for nothing: no token follows.
         use_cache=False,
     )

@@ -29,6 +29,7 @@ def clock_of(device: torch.device) -> Clock:
         return cpu_seconds
 
     def synchronised() -> float:
+        # Calls return when work is queued, not when it is done.
         torch.cuda.synchronize(device)
         return time.perf_counter()
 
@@ -39,6 +40,7 @@ def in_turns(ways: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str,
     """Call each way once a round; returns what it returned in each round."""
     results: dict[str, list[Result]] = {name: [] for name in ways}
     for turn in range(rounds):
+        # Where the machine gets slower in the course of a round, no way is always the last.
         for name in list(ways)[:: -1 if turn % 2 else 1]:
             results[name].append(ways[name]())
     return results

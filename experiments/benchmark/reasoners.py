@@ -59,6 +59,7 @@ PRESETS = {
         # 5% of the language model; the paper's is 1% of its own.
         fusion={"width": 256, "num_layers": 2, "num_heads": 4},
     ),
+    # The sizes of meta-llama/Meta-Llama-3-8B-Instruct, beside the paper's fusion core.
     "llama-3-8b": Preset(
         llama={
             "vocab_size": 128_256,
@@ -72,6 +73,7 @@ PRESETS = {
             "tie_word_embeddings": False,
         }
     ),
+    # As experiments/configs/microworld.yaml has them.
     "microworld": Preset(
         llama=None,
         fusion={"width": 192, "num_layers": 3, "num_heads": 6},
@@ -118,7 +120,9 @@ def build(arguments: argparse.Namespace, *, lora: LoraSettings | None = None) ->
             "--random-weights does not: leave it out, or choose --language-model "
             + " or ".join(name for name, one in PRESETS.items() if one.llama is not None)
         )
+    # Whatever the language model, the fusion core's weights are drawn.
     torch.manual_seed(arguments.seed)
+    # Needed until the model is loaded: it holds sizes and tokenizer of the Llamas.
     with tempfile.TemporaryDirectory() as folder:
         name = arguments.language_model
         if name == "microworld":
@@ -136,6 +140,7 @@ def build(arguments: argparse.Namespace, *, lora: LoraSettings | None = None) ->
         if preset.llama is None and not arguments.random_weights:
             return build_reasoner(config, preset.visual_dim, device)
         if quantised:
+            # Weights are quantised while they are read from a file, so random ones go through one.
             plain = replace(config.language_model, quantization="none")
             random_language_model(plain, device).save_pretrained(folder)
             return build_reasoner(config, preset.visual_dim, device)
@@ -145,6 +150,7 @@ def build(arguments: argparse.Namespace, *, lora: LoraSettings | None = None) ->
 def write_structure(folder: Path, sizes: dict[str, Any]) -> None:
     """Write a Llama's ``config.json``, with the microworld's tokenizer, to ``folder``."""
     tokens = json.loads((parts.LANGUAGE_MODEL_FOLDER / "config.json").read_text())
+    # Those of the tokenizer that is copied beside it: a Llama's own ids would be other tokens.
     ids = {name: tokens[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     LlamaConfig(**sizes, **ids, architectures=["LlamaForCausalLM"]).save_pretrained(folder)
     for name in TOKENIZER_FILES:
@@ -168,6 +174,7 @@ def describe(arguments: argparse.Namespace, reasoner: VideoReasoner) -> dict[str
     return {
         "language_model": arguments.language_model,
         "class": type(model).__name__,
+        # The Llamas of the list are random without being told.
         "random_weights": arguments.random_weights
         or getattr(PRESETS.get(arguments.language_model), "llama", None) is not None,
         "parameters": sum(p.numel() for name, p in model.named_parameters() if "lora_" not in name),

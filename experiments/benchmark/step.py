@@ -71,6 +71,7 @@ def measure_in_parts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     set_trainable(reasoner, trainable_names(reasoner, arguments.stage))
     reasoner.train()
     batches = draw_batches(arguments, reasoner, arguments.rounds * arguments.steps)
+    # Each formulation trains a copy, from the same weights.
     loops = {
         name: BareLoop(
             copy_trained(reasoner, arguments.stage), arguments.stage, loss, len(batches) + 2, dtype
@@ -84,6 +85,7 @@ def measure_in_parts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "batches": _describe(batches),
         "equal": _compare(loops, batches[0], dtype),
     }
+    # A cycle for each: in one round both make their steps on the same batches.
     turns = {name: partial(_steps, loop, cycle(batches), arguments) for name, loop in loops.items()}
     clock = clock_of(device)
     seconds = seconds_in_turns(turns, arguments.rounds, clock)
@@ -94,9 +96,10 @@ def measure_in_parts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     measured["times_joined"] = ratios(seconds, to="joined")
     if chip is not None:
         flops = sum(batch_flops(reasoner, batch).total for batch in batches) / len(batches)
+        # One more step each, for its memory; rates are of the seconds above.
         work = {name: partial(loop.step, batches[0]) for name, loop in loops.items()}
         measured["gpu"] = gpu_numbers(chip, flops, measured["seconds_a_step"], work, device)
-        del work
+        del work  # it holds the loops
     yield measured
     del loops, turns  # their optimizer states are not of the peaks below
     # One round to warm up, and one batch by which the last round ends.
@@ -169,6 +172,7 @@ def _compare(
     """Losses and gradients of the formulations on one batch; it also warms them up."""
     losses = {name: float(loop.gradient(batch)) for name, loop in loops.items()}
     difference = abs(losses["joined"] - losses["padded"]) / losses["padded"]
+    # Before any step: after one, the two would be gradients at different weights.
     gradients = gradient_difference(loops["joined"], loops["padded"])
     for loop in loops.values():
         loop.optimizer.step()  # its first call makes its state

@@ -111,6 +111,7 @@ class BareLoop:
         self.trained = [p for p in reasoner.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(reasoner, names, OPTIMIZER)
         self.schedule = build_schedule(self.optimizer, total_steps, OPTIMIZER)
+        # What trains stays in float32, as under fit's bf16-mixed.
         self.autocast = torch.autocast(
             self.trained[0].device.type, dtype, enabled=dtype != torch.float32
         )
@@ -140,6 +141,7 @@ class BareLoop:
 def copy_trained(reasoner: VideoReasoner, stage: Stage) -> VideoReasoner:
     """A copy that trains by itself; it shares what the stage does not train."""
     names = trainable_names(reasoner, stage)
+    # deepcopy takes what is in its memo as copied already: frozen weights, and the tokenizer.
     shared = {id(p): p for name, p in reasoner.named_parameters() if name not in names}
     return copy.deepcopy(reasoner, {**shared, id(reasoner.tokenizer): reasoner.tokenizer})
 
@@ -150,6 +152,7 @@ def gradient_difference(ours: BareLoop, other: BareLoop) -> float:
     for one, two in zip(ours.trained, other.trained, strict=True):
         assert one.grad is not None
         assert two.grad is not None
+        # Sums of millions of small squares, in double precision.
         difference += float((one.grad - two.grad).double().square().sum())
         length += float(two.grad.double().square().sum())
     return float((difference / length) ** 0.5)

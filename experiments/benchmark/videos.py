@@ -46,12 +46,13 @@ def write_benchmark_video(path: Path, plan: VideoPlan, num_frames: int) -> None:
             },
         )
         stream.width, stream.height, stream.pix_fmt = plan.width, plan.height, "yuv420p"
+        # A tick is a frame, so that timestamps are the frames' numbers.
         stream.codec_context.time_base = Fraction(1, plan.rate)
         for number, picture in enumerate(_pictures(plan, num_frames)):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, plan.rate)
             container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        container.mux(stream.encode(None))  # the frames that the coder still holds
 
 
 def write_repeated(source: Path, target: Path, times: int) -> None:
@@ -63,8 +64,11 @@ def write_repeated(source: Path, target: Path, times: int) -> None:
         stream = reader.streams.video[0]
         assert stream.time_base is not None
         copy = writer.add_stream_from_template(stream)
+        # The last packet is empty.
         packets = [packet for packet in reader.demux(stream) if packet.size]
         content = [(bytes(p), p.pts, p.dts, p.duration, p.is_keyframe) for p in packets]
+        # Packets come in decoding order. The length is that from the first frame shown to the end
+        # of the last one, in ticks.
         shown = sorted(packet.pts or 0 for packet in packets)
         length = shown[-1] - shown[0] + (shown[1] - shown[0])
         for turn in range(times):
@@ -73,6 +77,7 @@ def write_repeated(source: Path, target: Path, times: int) -> None:
                 packet.pts = None if pts is None else pts + turn * length
                 packet.dts = None if dts is None else dts + turn * length
                 packet.duration, packet.is_keyframe = duration or 0, is_key
+                # The writer turns ticks into those of its own format.
                 packet.time_base, packet.stream = stream.time_base, copy
                 writer.mux(packet)
 
@@ -80,9 +85,11 @@ def write_repeated(source: Path, target: Path, times: int) -> None:
 def _pictures(plan: VideoPlan, num_frames: int) -> Iterator[NDArray[np.uint8]]:
     generator = np.random.default_rng(0)
     height, width = plan.height, plan.width
+    # 64 pixels more on each side: the camera moves by up to 60.
     texture = _texture(generator, height + 128, width + 128)
     patches = [_texture(generator, height // 6, width // 8) for _ in range(8)]
-    moves = generator.uniform(0.3, 1.0, (8, 2))
+    moves = generator.uniform(0.3, 1.0, (8, 2))  # radians a second, down and right
+    # In grey levels, the same in all three colours.
     noises = generator.normal(0, 2, (NUM_NOISES, height, width, 1)).astype(np.float32)
     for number in range(num_frames):
         seconds = number / plan.rate
@@ -99,7 +106,9 @@ def _pictures(plan: VideoPlan, num_frames: int) -> Iterator[NDArray[np.uint8]]:
 
 def _texture(generator: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
     """``(height, width, 3)`` 1/f noise of mean 128 and deviation 45."""
+    # Half of the frequencies along the rows: the picture is real.
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    # Amplitudes fall as 1/f; frequency 0 counts as the lowest other one, and is removed below.
     scale = 1 / np.maximum(np.hypot(rows, columns), 1 / max(height, width))
     white = generator.normal(size=(3, *scale.shape)) + 1j * generator.normal(size=(3, *scale.shape))
     waves = np.fft.irfft2(white * scale, s=(height, width))

@@ -68,6 +68,7 @@ def random_words(tokenizer: PreTrainedTokenizerBase, num_tokens: int, generator:
     while length < num_tokens:
         word = _WORDS[int(torch.randint(len(_WORDS), (1,), generator=generator))]
         words.append(word)
+        # With the space before it, as within a text.
         length += len(tokenizer.encode(f" {word}", add_special_tokens=False))
     return " ".join(words)
 
@@ -77,13 +78,16 @@ def random_video(
 ) -> VisualTokens:
     """Visual tokens of a video of 10 s: clips, then objects at random times and boxes."""
     total = num_clips + num_objects
+    # Clips follow each other without a gap, and see the whole frame.
     edges = torch.linspace(0.0, 10.0, num_clips + 1)
     times = 10.0 * torch.rand(num_objects, generator=generator)
+    # Two corners, the upper left one first: (objects, 2, 2)
     corners = torch.rand(num_objects, 2, 2, generator=generator).sort(dim=1).values
     return VisualTokens(
         features=torch.randn(total, width, generator=generator),
         kinds=torch.tensor([CLIP_TOKEN] * num_clips + [OBJECT_TOKEN] * num_objects),
         spans=torch.cat(
+            # An object is seen at a moment, which begins and ends its span.
             [torch.stack([edges[:-1], edges[1:]], dim=1), torch.stack([times, times], dim=1)]
         ),
         boxes=torch.cat(

@@ -29,6 +29,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of ``COMMANDS``; the exit status is 2 for a wrong command or checkpoint."""
     rest = list(sys.argv[1:] if argv is None else argv)
+    # Before the rest, since each command has options of its own.
     command = rest.pop(0) if rest and rest[0] in COMMANDS else ""
     parser = CommandLineParser(
         prog=f"python -m experiments.checkpoint {command or '{' + ','.join(COMMANDS) + '}'}",
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument("out", help="where to; nothing may be there")
     if command == "convert":
         parser.add_argument("--to", choices=FORMS, default="file", help="default: file")
+    # Help comes before any complaint.
     if not command and not {"-h", "--help"} & set(rest):
         parser.error(f"the first argument must be one of {', '.join(COMMANDS)}")
     arguments = parser.parse_intermixed_args(rest)

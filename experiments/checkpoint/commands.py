@@ -43,6 +43,7 @@ def inspect(arguments: argparse.Namespace) -> None:
     print(f"stage {record['stage']}, step {checkpoint['global_step']}, epoch {checkpoint['epoch']}")
     print(f"written by {record['world_size']} processes, with the random states of each")
     for name, value in checkpoint.items():
+        # Lightning keeps a data module's state under the name of its class.
         if isinstance(value, Mapping) and "DataModule" in name:
             position = ", ".join(f"{key} {value[key]}" for key in value)
             print(f"data position: {position}")
@@ -54,6 +55,7 @@ def inspect(arguments: argparse.Namespace) -> None:
         for name, value in sorted(checkpoint["state_dict"].items()):
             print(f"  {name}  {tuple(value.shape)}  {str(value.dtype).removeprefix('torch.')}")
     if arguments.config or arguments.overrides:
+        # In the form of the record: plain values by key.
         present = dataclasses.asdict(
             merge_config(ExperimentConfig, arguments.config, arguments.overrides)
         )
@@ -67,6 +69,7 @@ def consolidate(arguments: argparse.Namespace) -> None:
     """Make one file of a folder."""
     path, out = find_checkpoint(arguments.path), _free_place(arguments.out)
     if is_deepspeed(path):
+        # read_checkpoint looks for damage itself; DeepSpeed's reader does not.
         check_undamaged(path)
         write_file(_trained_by_deepspeed(path), out)
         print(f"{out}: what was trained; the optimizer's state stays in {path}")
@@ -87,10 +90,13 @@ def convert(arguments: argparse.Namespace) -> None:
     elif arguments.to == "distributed":
         write_folder(checkpoint, out)
     else:
+        # The average, where there is one: what a run answers with.
         state = answering_weights(checkpoint)
+        # Under the reasoner's own names; safetensors takes no strided view.
         values = {n.removeprefix(PREFIX): v.contiguous() for n, v in state.items()}
         frozen = {f"frozen_{part}": text for part, text in record["frozen"].items()}
         out.parent.mkdir(parents=True, exist_ok=True)
+        # The format that transformers asks for, and which frozen parts the values go with.
         save_file(values, out, metadata={"format": "pt", **frozen})
     print(f"{out}: {arguments.to}, {_size(_bytes_on_disk(out))}")
 
@@ -103,6 +109,7 @@ def differences(recorded: Any, present: Any, key: str = "") -> list[str]:  # noq
             lower = f"{key}.{name}" if key else name
             lines += differences(recorded.get(name, "absent"), present.get(name, "absent"), lower)
         return lines
+    # Lists are compared whole.
     return [] if recorded == present else [f"{key}: {recorded!r} -> {present!r}"]
 
 
@@ -116,6 +123,7 @@ def _trained_by_deepspeed(folder: Path) -> dict[str, Any]:
         ValueError: DeepSpeed is not installed, or the folder is not of experiments.fit.
     """
     try:
+        # The one reader that may run what a checkpoint holds: see the head of __main__.
         from deepspeed.utils import zero_to_fp32  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise ValueError(
@@ -126,6 +134,7 @@ def _trained_by_deepspeed(folder: Path) -> dict[str, Any]:
         str(folder), exclude_frozen_parameters=True
     )
     content = deepspeed_content(folder)
+    # No run has 0 processes, so none takes random states from it.
     record = read_record(content, str(folder)) | {"world_size": 0, "rng": []}
     check_trainable(values, record["trainable"], str(folder))
     progress = {key: content[key] for key in ("epoch", "global_step", "pytorch-lightning_version")}
@@ -136,6 +145,7 @@ def _print_parts(checkpoint: Mapping[str, Any]) -> None:
     """Numbers of tensors, values and bytes by part, with the optimizer's."""
     # By part: number of tensors, of values, and bytes.
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    # States of each optimizer by parameter name, each a table of fields.
     optimizer = [state["state"] for state in checkpoint.get("optimizer_states", [])]
     for name, value in checkpoint["state_dict"].items():
         _count(rows[_part(name)], value)
@@ -144,6 +154,7 @@ def _print_parts(checkpoint: Mapping[str, Any]) -> None:
     for state in optimizer:
         for name, fields in state.items():
             for value in fields.values():
+                # A step count may be a plain number.
                 if isinstance(value, Tensor):
                     _count(rows[f"{_part(name)}, optimizer"], value)
     for part, (tensors, values, size) in sorted(rows.items()):

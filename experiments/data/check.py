@@ -22,7 +22,9 @@ def check(config: DataCommandConfig) -> int:
     run_dir = Path(config.run_dir)
     limit, unknown = prompt_limit(config)
     report = check_data(config.data, config.data_check, run_dir / SCRATCH_FOLDER, limit)
+    # Names, causes and rows are others' texts: nothing of them moves a terminal's cursor.
     print(without_controls(report_text(report)))
+    # No problem of the data: the tokenizer may be fetched before the training.
     if unknown:
         print(f"lengths of prompts: not looked at: {unknown}")
     path = run_dir / REPORT_FILE

@@ -50,6 +50,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{split}.jsonl"
     for row in rows:
+        # Paths of corpora may be relative to where this runs, and the benchmark is elsewhere.
         row["media"] = os.path.abspath(row["media"])
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
     print(f"continuation: {len(rows)} questions are in {path}")
@@ -58,6 +59,7 @@ def _write(
     if rows:
         longest, shortest = (accuracy_by_length(rows, longest=one) for one in (True, False))
         print(f"  the longest option is right in {longest:.1%}, the shortest in {shortest:.1%}")
+        # A reader opens nothing outside of its root but what media_dir allows.
         media_dir = os.path.commonpath([os.path.dirname(row["media"]) for row in rows])
         print(
             without_controls(
@@ -76,4 +78,5 @@ def _moments(
         rows = SkippedRows(max_malformed_fraction=malformed)
         spans = annotated_spans(read_corpus(corpus, rows), skipped)
         yield from continuations(spans, config.spans, skipped)
+        # Rows are counted while they are read: the share is known after the last one.
         rows.check_malformed(malformed)

@@ -22,12 +22,14 @@ def open_ended(config: DataCommandConfig) -> int:
             f"which has {len(config.data.train)}: name at least one in each"
         )
     malformed = config.data.max_malformed_fraction
+    # An index on disk, which each corpus goes through anew.
     train = open_corpora(config.data.train, malformed)
     sizes = []
     for corpus in corpora:
         tested = list(open_corpora([corpus], malformed))
         ids = unshared_ids(tested, train, config.data_check.min_text_similarity)
         lines = list(open_ended_rows(corpus, ids))
+        # Beside the split that it is drawn from, where the same reader finds its videos.
         path = Path(corpus.root) / f"{open_ended_split(corpus).split}.jsonl"
         write_atomically(path, "".join(lines))
         sizes.append(len(lines))

@@ -37,7 +37,7 @@ def _table(title: str, columns: Columns, corpora: Sequence[CorpusHealth]) -> str
 _ROWS: Columns = {
     "corpus": lambda health: health.name,
     "examples": lambda health: f"{health.num_examples:,}",
-    "rows read": lambda health: _rows_read(health),
+    "rows read": lambda health: _rows_read(health),  # it is defined below
     "hidden": lambda health: f"{health.num_without_reference:,}",
     "left out": lambda health: f"{health.num_skipped:,}",
     "repeated ids": lambda health: f"{health.num_duplicate_ids:,}",

@@ -58,6 +58,7 @@ def show(config: DataCommandConfig) -> None:
     ]
     number = 0
     for corpus in data.train:
+        # As fit opens a corpus, so that what it leaves out is not shown either.
         examples = list(open_trainable([corpus], limit, data.max_malformed_fraction, data.loss_on))
         chosen = spread_examples(examples, config.data_check.shown_rows)
         sections += _corpus(corpus, len(examples), chosen, config, tokenizer)
@@ -79,6 +80,7 @@ def _corpus(
     pictures = StoredPictures.of_examples(chosen, token_source(config))
     rows = []
     for example in chosen:
+        # The tokens of a training step, markup and cuts included.
         text = encode_example(
             tokenizer,
             example.prompt,
@@ -107,10 +109,12 @@ def _heading(example: Example) -> str:
 
 def _frames(pictures: StoredPictures, example: Example) -> str:
     span = pictures.span(example.id)
+    # The pictures are of these very examples.
     assert span is not None
     try:
         frames = pictures.frames(span)
     except VideoReadError as error:
+        # One video that cannot be read leaves the page its other rows.
         return f"<p>{html.escape(str(error))}</p>"
     shown = "".join(
         f'<figure><img src="{frame.data_uri}" alt="frame at {frame.seconds:.1f} s">'
@@ -125,6 +129,7 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, text: EncodedText) -> str:
     spans = []
     for token, label in zip(text.input_ids, text.labels, strict=True):
         kind = "" if label == IGNORE_INDEX else ' class="target"'
+        # Token by token: each part of a letter that takes several is shown as a replacement mark.
         spans.append(f"<span{kind}>{html.escape(str(tokenizer.decode([token])))}</span>")
     targets = sum(label != IGNORE_INDEX for label in text.labels)
     counts = f"{len(text.input_ids)} tokens, {targets} of them targets"

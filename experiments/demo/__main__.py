@@ -24,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def load() -> DemoConfig:
         config = merge_config(DemoConfig, arguments.config, arguments.overrides)
+        # A file may set it, too: it is known when all is read. The given overrides come last, and
+        # win over those of quick.
         if config.quick:
             overrides = [*QUICK, *arguments.overrides]
             config = merge_config(DemoConfig, arguments.config, overrides)

@@ -78,6 +78,7 @@ def answer_questions(
         num_videos: How many videos.
         world_seed: The seed that the test videos were drawn with.
     """
+    # Fixed, and used before any prediction is read: no look at an answer can move the choice.
     generator = random.Random(0)
     examples = list(open_corpora(config.data.benchmark, config.data.max_malformed_fraction))
     by_video: dict[str, list[Example]] = {}
@@ -85,6 +86,7 @@ def answer_questions(
         if example.corpus in _SHOWN_CORPORA:
             by_video.setdefault(example.video_id, []).append(example)
     shown = sorted(generator.sample(sorted(by_video), min(num_videos, len(by_video))))
+    # The evaluation has asked the questions; explanations and futures are asked for below.
     predictions, blind = (
         {row.id: row for row in read_predictions(predictions_file(config, control))}
         for control in ("none", "blind")
@@ -114,6 +116,7 @@ def answer_questions(
                         event=item.future.event,
                         justification=item.future.justification,
                         probability=item.future.probability,
+                        # Word for word the first event of the simulator's after the video.
                         happened=item.future.event == events_after[0],
                     )
                     for item in forecasts.items
@@ -168,6 +171,7 @@ def _shown_question(
     return ShownQuestion(
         question=example.meta["question"],
         options=list(example.options),
+        # The right option's text, or the words of the open answer.
         reference=example.response,
         answer=_answer_text(prediction),
         correct=bool(prediction.correct),
@@ -177,6 +181,7 @@ def _shown_question(
 
 
 def _answer_text(prediction: BenchmarkPrediction) -> str:
+    # The option that was understood; where none was, what was said.
     if prediction.options and isinstance(prediction.parsed, int):
         return prediction.options[prediction.parsed]
     return prediction.output
@@ -185,6 +190,7 @@ def _answer_text(prediction: BenchmarkPrediction) -> str:
 def _reference_explanations(config: ExperimentConfig) -> dict[str, str]:
     """The explanations that the simulator wrote for the test videos."""
     corpora = [
+        # The corpus that explanations are learnt from; its test split has those of the test videos.
         replace(corpus, split="test")
         for corpus in config.data.train
         if corpus.reader == "causal_vid_instruct"
@@ -200,4 +206,5 @@ def _events_after(video_id: str, world_seed: int) -> list[str]:
     """Events that the simulator lets happen between the end of a test video and its horizon."""
     rollout = rollout_of_video(video_id, world_seed)
     events = rollout.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS)
+    # Where nothing happens any more, that is the event that is to be predicted.
     return [sentence(rollout, event) for event in events] or [NOTHING]

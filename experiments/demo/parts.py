@@ -59,6 +59,7 @@ def run_parts(parts: Sequence[Part], folder: Path) -> dict[str, PartRecord]:
     key = ""
     for number, part in enumerate(parts, start=1):
         label = f"[{number}/{len(parts)}] {part.title}"
+        # Keys are a chain: other settings of one part are another key of all parts after it.
         key = _key(key, part.settings)
         record = records.get(part.title)
         if record is not None and record.key != key:
@@ -71,6 +72,7 @@ def run_parts(parts: Sequence[Part], folder: Path) -> dict[str, PartRecord]:
         if record.complete and there and not part.repeat:
             print(f"{label}: complete ({record.seconds:.0f} s before)", flush=True)
             continue
+        # Done anew, so its times begin anew; those of an interrupted one go on.
         if record.complete:
             record = records[part.title] = PartRecord(key=key)
         print(f"{label} ...", flush=True)
@@ -88,6 +90,7 @@ def read_records(folder: Path) -> dict[str, PartRecord]:
 
 
 def _do(part: Part, record: PartRecord, save: Callable[[], None]) -> None:
+    # Written before the work, so that a start that is killed has been counted.
     record.starts += 1
     save()
     started, cpu_started = time.monotonic(), _cpu_seconds()
@@ -107,6 +110,7 @@ def _cpu_seconds() -> float:
 
 
 def _key(previous: str, settings: object) -> str:
+    # Sorted, so that the order of fields in a class is no change of settings.
     canonical = json.dumps([previous, settings], sort_keys=True, default=asdict)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -38,10 +38,12 @@ def write_references(config: ExperimentConfig, world_seed: int) -> None:
     examples = [
         example
         for example in open_corpora(config.data.benchmark, config.data.max_malformed_fraction)
+        # Both predict next events, and answer nothing else.
         if example.corpus == "causal_vid_instruct"
     ]
     source = trained_token_source(config)
     answerers: dict[str, Answerer] = {
+        # One knows what the simulator will do; the other has what the model has, visual tokens.
         ORACLE: OracleAnswerer(lambda video_id: rollout_of_video(video_id, world_seed)),
         EXTRAPOLATION: ExtrapolationAnswerer(
             StateProbe(

@@ -87,6 +87,7 @@ def _head(results: DemoResults, records: Mapping[str, PartRecord]) -> str:
     seconds = {
         title: (record.seconds, record.cpu_seconds)
         for title, record in records.items()
+        # Of an interrupted part, the time so far says nothing.
         if record.complete
     }
     seconds["all"] = (sum(a for a, _ in seconds.values()), sum(b for _, b in seconds.values()))
@@ -118,6 +119,7 @@ def _machine() -> str:
 
 def _bars(title: str, results: DemoResults, column: Column) -> str:
     label = NAMES[column]
+    # A group of one column; bars are the rows of the tables.
     bars: dict[str, dict[str, Bar]] = {
         name: {label: tuple(map(none_for_nan, cells[column].score))}  # type: ignore[dict-item]
         for name, cells in results.cells.items()
@@ -135,6 +137,7 @@ def _bars(title: str, results: DemoResults, column: Column) -> str:
 def _loss_figure(title: str, run_dir: str) -> str:
     metrics = read_metrics(run_dir)
     series = [
+        # Training and validation are logged at steps of their own.
         (name, [(float(step), row[key]) for step, row in metrics.items() if key in row])
         for name, key in (("training", "train/loss"), ("validation", "val/loss"))
     ]
@@ -146,6 +149,7 @@ def _loss_figure(title: str, run_dir: str) -> str:
 
 def _video(video: ShownVideo, source: VisualTokenSource) -> str:
     tokens = source(video.media, None, None)
+    # Pictures are part of the file, so that it needs no other.
     frames = "".join(
         f'<figure><img src="{frame.data_uri}" alt="Frame at {frame.seconds:.1f} seconds with '
         f'{frame.num_objects} object masks"><figcaption>{frame.seconds:.1f} s</figcaption></figure>'

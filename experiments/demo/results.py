@@ -77,6 +77,7 @@ class DemoResults:
 
 def read_results(stage1: ExperimentConfig, stage2: ExperimentConfig) -> DemoResults:
     """Score the predictions that are kept of both stages."""
+    # Tables have their rows in this order.
     files = {FULL: predictions_file(stage2, "none"), STAGE_1: predictions_file(stage1, "none")}
     files |= {ROW_NAMES[name]: predictions_file(stage2, name) for name in CONTROLS[1:]}
     files[MAJORITY] = predictions_file(stage2, "majority")
@@ -100,6 +101,7 @@ def summary(results: DemoResults) -> list[str]:
         scores = {
             words: results.cells[name][column].score[0]
             for name, words in less.items()
+            # The extrapolation predicts, and answers nothing else.
             if column in results.cells.get(name, {})
         }
         others = ", ".join(f"{words} {score:.1%}" for words, score in scores.items())
@@ -133,6 +135,7 @@ def score_demo(runs: Runs, train: Iterable[Example]) -> DemoResults:
         f"Accuracy in % on held-out questions about {cells[FULL][EVERYTHING].num_videos} held-out "
         "videos, [95% interval over videos]",
         cells,
+        # Whole corpora; their types of questions have tables of their own.
         [column for column in columns if column[1] == ALL],
         further=("full model minus this, points", differences),
         chances=chances,

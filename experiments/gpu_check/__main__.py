@@ -69,6 +69,7 @@ def run_checks(checks: Sequence[Check], arguments: argparse.Namespace) -> int:
     """
     output = Path(arguments.output_dir).resolve()
     output.mkdir(parents=True, exist_ok=True)
+    # Results are appended: those of an earlier run would stand beside the new ones.
     if arguments.only:
         forget(output, arguments.only)
     else:
@@ -100,6 +101,7 @@ def run_here(check: Check, output: Path, *, rehearsal: bool) -> int:
 
 
 def _step(check: Check, arguments: argparse.Namespace) -> Step:
+    # This program again, in a process that can be stopped, and whose memory is its own.
     command = [sys.executable, "-m", _PROGRAM, "--run-here", check.name]
     command += ["--output-dir", str(Path(arguments.output_dir).resolve())]
     return Step(

@@ -32,6 +32,7 @@ class Check:
 
     def missing(self) -> str:
         """Say which package is missing; nothing if none is."""
+        # Found without being imported: the process that starts the checks needs none of them.
         absent = [name for name in self.packages if importlib.util.find_spec(name) is None]
         return f"not installed: {', '.join(absent)}" if absent else ""
 
@@ -64,6 +65,7 @@ CHECKS = (
         run=_lazily("machine", "measure"),
     ),
     Check(
+        # Early and in the background: it takes a CPU alone, and has to end before "memory".
         name="estimates",
         what="the memory that the checks below are estimated to take, on the CPU beside them",
         limit_seconds=400,
@@ -78,6 +80,7 @@ CHECKS = (
         run=_lazily("gpu_tests", "run_gpu_tests"),
         packages=("pytest",),
     ),
+    # All four start from one seed and see one batch: their losses have to agree.
     _strategy("auto"),
     _strategy("fsdp2"),
     _strategy("deepspeed_zero2"),
@@ -126,6 +129,7 @@ CHECKS = (
         run=_lazily("step_benchmark", "measure_steps", "instruction"),
     ),
     Check(
+        # After all whose peaks it compares.
         name="memory",
         what="each peak above beside its estimate",
         limit_seconds=400,

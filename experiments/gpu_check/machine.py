@@ -26,10 +26,12 @@ def measure(setting: Setting) -> None:
     record, device = setting.record, setting.device
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(0)
+        # The first numbers of a check stand in the table of all: the others are for the list below.
         record("GPU", properties.name)
         record("bf16 matrix product", matrix_rate(device, 8192) / 1e12, "TFLOP/s")
         record(
             "copy",
+            # Source and target together take at most a quarter of the memory.
             copy_rate(device, min(4 * GIB, properties.total_memory // 8)) / 1e12,
             "TB/s read and written",
         )
@@ -41,6 +43,7 @@ def measure(setting: Setting) -> None:
         record("driver", _driver())
         record("bf16 supported", str(torch.cuda.is_bf16_supported()))
     else:
+        # A rehearsal shows that numbers come, not how large they are: small sizes will do.
         record("bf16 matrix product", matrix_rate(device, 256) / 1e12, "TFLOP/s")
         record("copy", copy_rate(device, GIB // 64) / 1e12, "TB/s read and written")
     record("system", platform.platform())
@@ -57,8 +60,10 @@ def matrix_rate(device: torch.device, side: int) -> float:
     Random, because a chip that is limited by its power multiplies zeros faster.
     """
     left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    # No memory is allocated while time is measured.
     output = torch.empty_like(left)
     seconds = seconds_of(lambda: torch.matmul(left, right, out=output), device, repeats=10)
+    # A multiplication and an addition for each of side^3 terms.
     return 2 * side**3 / seconds
 
 
@@ -76,6 +81,7 @@ def seconds_of(work: Callable[[], object], device: torch.device, repeats: int) -
         started = time.perf_counter()
         for _ in range(repeats):
             work()
+        # A round ends with an empty queue, so that the next one begins with one.
         if device.type == "cuda":
             torch.cuda.synchronize()
         return (time.perf_counter() - started) / repeats

@@ -31,8 +31,11 @@ TOLERANCE = 0.15
 def estimate(setting: Setting) -> None:
     """Estimate what the other checks take, in the order in which they run."""
     estimates: dict[str, Callable[[], MemoryEstimate]] = {
+        # Called one by one: each writes its language model's sizes to the setting's one folder,
+        # and one that is skipped leaves the others to come.
         "strategy": lambda: _training(strategy_config(setting)),
         "nf4": lambda: _training(nf4_config(setting)),
+        # No language model is looked at, so any name will do.
         "perception": lambda: estimate_perception(setting.config("alignment", "none").perceiver),
         "generation": lambda: _answering(answering_config(setting)),
         "stage 1": lambda: _training(setting.reasoning_config("alignment")),
@@ -69,6 +72,7 @@ def compare(setting: Setting) -> None:
         if peak.name != PEAK or name not in estimates:
             continue
         compared += 1
+        # Both in GiB.
         ratio = float(peak.value) / float(estimates[name])
         setting.record(f"{peak.check}: peak / estimate", ratio)
         if abs(ratio - 1) > TOLERANCE:

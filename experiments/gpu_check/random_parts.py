@@ -23,6 +23,7 @@ def random_language_model(config: LanguageModelConfig, device: torch.device) -> 
 
     Weights are drawn on ``device``: on the CPU 8 billion of them would take minutes.
     """
+    # Modules and dtype without any value: nothing is read but config.json.
     structure = load_language_model(config, "meta")
     auto: Any = AutoModelForCausalLM  # its methods are typed for a part of their answers only
     with torch.device(device):

@@ -41,11 +41,14 @@ def perceive(setting: Setting) -> None:
     write_benchmark_video(video, plan, _NUM_FRAMES)
     config = setting.config("alignment", "unused").perceiver
     perceiver = build_perceiver(config, setting.device)
+    # From here on, so that what the models took while they were built does not count.
     reset_peak(setting.device)
     record = setting.record
     record("video", _perceive(setting, perceiver, str(video)), "s")
     record_peak(record, setting.device)
     segmenter = config.segmenter
+    # The perceiver holds this very configuration, and reads its thresholds at each call: below all
+    # scores, without suppression of overlaps, and up to the whole frame.
     segmenter.pred_iou_threshold, segmenter.stability_threshold = -1e9, -1.0
     segmenter.box_nms_threshold, config.max_object_share = 1.0, 1.0
     record("video, every mask kept", _perceive(setting, perceiver, str(video)), "s")
@@ -73,6 +76,7 @@ def generate(setting: Setting) -> None:
     reasoner = _reasoner(setting, config)
     visual, *_ = longest_batch(config, reasoner, 1)
     prompt = _long_prompt(reasoner, config.data.max_text_tokens)
+    # To be warm: libraries choose their kernels at the first call.
     reasoner.generate_ids(visual, ["short"], replace(config.decoding, max_new_tokens=2))
     reset_peak(setting.device)
     started = now(setting.device)
@@ -88,6 +92,7 @@ def generate(setting: Setting) -> None:
 
 def answering_config(setting: Setting) -> ExperimentConfig:
     """Return the configuration of stage 2 as it answers."""
+    # One answer at a time from 17 GiB on: there are no gradients and no optimizer.
     config = setting.reasoning_config("instruction", ((17, 1),))
     return replace(
         config,
@@ -115,5 +120,6 @@ def _reasoner(setting: Setting, config: ExperimentConfig) -> VideoReasoner:
 
 def _long_prompt(reasoner: VideoReasoner, num_tokens: int) -> str:
     """Words that make a prompt of about ``num_tokens``, with the chat markup around them."""
+    # Markup and a word, and with another word: the difference is what a further word takes.
     one, two = (len(reasoner.encode_prompt(" ".join(["ball"] * count))) for count in (1, 2))
     return " ".join(["ball"] * max((num_tokens - one) // (two - one) + 1, 1))

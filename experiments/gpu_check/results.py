@@ -85,6 +85,7 @@ class Recorder:
 
 def append(path: Path, **entry: dict[str, Any]) -> None:
     """Add a line of one entry, named by its kind, to ``results.jsonl``."""
+    # One short write at the end: checks in the background append to the same file.
     with path.open("a") as file:
         file.write(json.dumps(entry) + "\n")
 
@@ -116,6 +117,7 @@ def read_results(folder: Path) -> Results:
         elif kind == "outcome":
             results.outcomes.append(Outcome(**entry))
         else:
+            # Written by the check itself, which ends with status 0: the runner looks for it here.
             results.skipped[entry["check"]] = entry["reason"]
     return results
 
@@ -125,6 +127,7 @@ def outcome_rows(results: Results) -> list[list[str]]:
     rows = [["check", "outcome", "seconds", "numbers"]]
     for outcome in results.outcomes:
         measured = [one for one in results.measurements if one.check == outcome.check]
+        # A check records first what is to be seen here.
         numbers = "; ".join(map(str, measured[:_NUM_SHOWN]))
         shown = " | ".join(filter(None, (outcome.note, numbers)))
         rows.append([outcome.check, outcome.state, f"{outcome.seconds:.0f}", shown])
@@ -136,6 +139,7 @@ def summary_text(results: Results) -> str:
     rows = outcome_rows(results)
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(
+        # The last column is as long as it is.
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
         for row in rows
     )

@@ -79,6 +79,7 @@ class Run:
 
     def take(self, step: Step) -> None:
         """Run one step, or begin it if it runs in the background."""
+        # Those that have ended meanwhile are noted; one that this step needs is waited for.
         for name, process in list(self.background.items()):
             if name == step.waits_for or process.popen.poll() is not None:
                 self.end(self.background.pop(name))
@@ -139,6 +140,8 @@ class _Process:
         self.step = step
         self.folder = folder
         self.started = time.monotonic()
+        # Checks in the foreground share a log: what this one says begins after its heading, which
+        # has to be written before the process writes.
         with (folder / step.log).open("a") as log:
             log.write(f"\n==== {step.name}: {' '.join(step.command)}\n")
             log.flush()
@@ -156,6 +159,7 @@ class _Process:
     def outcome(self, left: float) -> Outcome:
         """Wait until it ends, or stop it at its limit or after ``left`` seconds."""
         name, limit = self.step.name, self.step.limit_seconds
+        # One in the background has run for a while before anybody waits for it.
         own_left = limit - (time.monotonic() - self.started)
         status = self._wait(max(min(own_left, left), 0.0))
         seconds = time.monotonic() - self.started
@@ -168,6 +172,7 @@ class _Process:
             how = f"status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
             note = f"{how}: {self._last_line()}"
             return Outcome(check=name, state="failed", seconds=seconds, note=note)
+        # A check that cannot run here ends with status 0, and has written why.
         if reason := read_results(self.folder).skipped.get(name):
             return Outcome(check=name, state="skipped", seconds=seconds, note=reason)
         return Outcome(check=name, state="passed", seconds=seconds)
@@ -177,16 +182,19 @@ class _Process:
         try:
             return self.popen.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
+            # Only the check itself, which says where it stands; what it started is killed below.
             self.popen.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.popen.wait(timeout=_GRACE_SECONDS)
             return None
         finally:
+            # After a regular end as well: what it has started may go on.
             self.stop()
 
     def stop(self) -> None:
         """Kill it and all that it has started."""
         with contextlib.suppress(ProcessLookupError):
+            # The first process of a session gives its group its number.
             os.killpg(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
 

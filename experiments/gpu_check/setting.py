@@ -100,6 +100,7 @@ class Setting:
 
     def config(self, stage: Stage, language_model: str, *overrides: str) -> ExperimentConfig:
         """Return the configuration of a stage at the paper's sizes, with random weights."""
+        # The shipped files as a user names them; the last one wins.
         files = [_STAGE_FILES[stage], "one_gpu_80gb.yaml"]
         if self.rehearsal:
             files.append("tiny.yaml")
@@ -109,6 +110,7 @@ class Setting:
             [str(CONFIGS / name) for name in files],
             [
                 f"run_dir={self.scratch / 'run'}",
+                # Nothing is read that a download or stage 1 would have left, and nothing is kept.
                 "initial_checkpoint=''",
                 *("perceiver.video_encoder.weights=''", "perceiver.segmenter.weights=''"),
                 "perceiver.video_encoder.allow_random_weights=true",
@@ -150,6 +152,7 @@ class Setting:
         Raises:
             ValueError: The results do not say it.
         """
+        # Estimates may be made on another machine, from the results that a GPU left.
         if torch.cuda.is_available():
             return float(torch.cuda.get_device_properties(0).total_memory) / GIB
         for measured in read_results(self.output).measurements:

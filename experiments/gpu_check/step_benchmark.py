@@ -35,6 +35,7 @@ def measure_steps(setting: Setting, stage: Stage) -> None:
 
 def record_steps(record: Recorder, measured: dict[str, Any]) -> None:
     """Record the benchmark's main numbers; its files have all."""
+    # A rehearsal is on a CPU, of which there is no table.
     table = measured.get("gpu", {"table": []})["table"]
     if rows := [row for row in table if not row["out_of_memory"]]:
         best = max(rows, key=lambda row: float(row["samples_a_second"]))

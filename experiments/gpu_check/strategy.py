@@ -30,6 +30,7 @@ def train_compiled(setting: Setting) -> None:
 def train_under(setting: Setting, strategy: str, *, compiled: bool = False) -> None:
     """Train a few steps under a strategy, a value of ``trainer.strategy``."""
     config = strategy_config(setting, f"trainer.strategy={strategy}")
+    # The same weights under each strategy, so that their losses can be compared.
     torch.manual_seed(0)
     reasoner = random_reasoner(config, setting.device)
     if compiled:
@@ -38,6 +39,7 @@ def train_under(setting: Setting, strategy: str, *, compiled: bool = False) -> N
     record_training(setting.record, train(config, reasoner))
     record_peak(setting.record, setting.device)
     if distributed.is_initialized():
+        # torch warns at the end of a process that leaves its group behind.
         distributed.destroy_process_group()
 
 
@@ -46,8 +48,10 @@ def train_in_four_bits(setting: Setting) -> None:
     config = nf4_config(setting)
     model = config.reasoner.language_model
     plain = strategy_config(setting).reasoner.language_model
+    # The folder that both configurations name: weights join its sizes and tokenizer.
     random_language_model(plain, setting.device).save_pretrained(Path(model.name_or_path))
     torch.manual_seed(0)
+    # Not random_reasoner: weights become 4-bit ones as they are read from the file.
     width = video_encoder_sizes(config.perceiver.video_encoder).width
     reasoner = build_reasoner(config.reasoner, width, setting.device)
     reset_peak(setting.device)

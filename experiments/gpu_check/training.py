@@ -84,6 +84,7 @@ def train(config: ExperimentConfig, reasoner: VideoReasoner) -> Trained:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    # The longest batch, again and again; the loader neither batches nor collates it.
     batches: Any = [batch] * (NUM_STEPS * micro_batches)
     trainer.fit(module, DataLoader(batches, batch_size=None, collate_fn=_as_it_is))
     samples = config.data.batch_size * micro_batches
@@ -91,12 +92,14 @@ def train(config: ExperimentConfig, reasoner: VideoReasoner) -> Trained:
         seconds=times.seconds,
         loss=float(trainer.callback_metrics["train/loss"]),
         samples=samples,
+        # The last token of a row predicts nothing.
         positions=samples * (reasoner.fusion.num_embeddings + config.data.max_text_tokens - 1),
     )
 
 
 def record_training(record: Recorder, trained: Trained) -> None:
     """Record time and loss of steps."""
+    # Without the first step, see NUM_STEPS; of the others the fastest, as interference only adds.
     seconds = min(trained.seconds[1:])
     record("step", seconds, "s")
     record("positions a second", trained.positions / seconds, "1/s")

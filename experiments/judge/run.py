@@ -78,8 +78,10 @@ def _judge_into(
         judgements, summaries, counts = _judge_all(config, chosen, cache, items)
     except EndpointUnavailableError as error:
         print(f"judge: {error}; start again to continue from here", file=sys.stderr)
+        # What was judged so far is in the cache, and no file tells of a part.
         return 1
     finally:
+        # Requests of other threads that are under way end, too.
         chosen.close()
     prompt_hashes = sorted({row["prompt_hash"] for row in judgements})
     summary: dict[str, Any] = {
@@ -127,6 +129,7 @@ def open_ended(
     predictions: Sequence[BenchmarkPrediction], limit: int | None = None
 ) -> list[BenchmarkPrediction]:
     """The rows whose answer is a free text."""
+    # Options and spans are right or wrong without a judge; what cannot be done has no answer.
     rows = [
         row for row in predictions if not (row.options or true_spans(row) or row.missing_capability)
     ]
@@ -136,6 +139,7 @@ def open_ended(
 def judge_item(prediction: BenchmarkPrediction, evidence: Mapping[str, str]) -> JudgeItem:
     """A row as a judge sees it; of an unreadable video, the answer is empty."""
     references = prediction.reference if isinstance(prediction.reference, tuple) else ()
+    # What is known of the question goes before what is known of its video.
     known = evidence.get(f"id:{prediction.id}", evidence.get(f"video:{prediction.video_id}", ""))
     return JudgeItem(
         id=prediction.id,
@@ -167,6 +171,7 @@ def _judge_all(
     else:
         summarise = summarise_aspects
         aspects = QUESTION_ANSWERING if config.protocol == "video_chatgpt_qa" else GENERATION
+        # Video-ChatGPT's prompts compare with a reference.
         known = [item for item in items if any(text.strip() for text in item.references)]
         if not known:
             raise ValueError(
@@ -187,6 +192,7 @@ def _judge_all(
 def _other_answers(path: str, items: Sequence[JudgeItem]) -> list[str]:
     """Another run's answers to the same questions."""
     ids = [item.id for item in items]
+    # The other run may have answered more, of which this one judges a part.
     rows = align_predictions([row for row in _read_predictions(path) if row.id in set(ids)], ids)
     if missing := [row.id for row in rows if row.missing_capability]:
         raise ValueError(
@@ -219,6 +225,7 @@ def _agreement(
     """By axis, how far the scores of another judge agree with these."""
     by_axis: dict[str, Any] = {}
     for axis in AXES:
+        # Outputs that are no verdicts have no scores.
         first = {row["id"]: row["scores"][axis] for row in judgements if axis in row["scores"]}
         second = others[axis]
         by_axis[axis] = (
@@ -245,6 +252,7 @@ def _manifest(
         return None
     manifest = manifest_from_json(values, config.predictions)
     judged_by = f"{judge_id}, {config.protocol}, prompts {' '.join(prompt_hashes)}"
+    # Two scores may be compared if all of this is the same for both.
     return dataclasses.replace(manifest, judge=judged_by).as_json()
 
 

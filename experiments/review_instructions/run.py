@@ -35,6 +35,7 @@ def page(config: ReviewInstructionsConfig) -> None:
         ValueError: The set cannot be read, or the page would be too large.
     """
     run_dir = Path(config.run_dir)
+    # The set is read twice, so that only what is drawn has to be held.
     sample = draw_rows(
         (
             (row_id(one.row), row_sha(one.row), _source(one), one.verdict)
@@ -45,6 +46,7 @@ def page(config: ReviewInstructionsConfig) -> None:
         seed=config.seed,
     )
     clip_frames = ClipFrames(run_dir, config.media_dir, config.num_frames)
+    # Frames are read as the page is written, as long as it has room.
     rows = [
         ReviewRow(
             row=one.row, split=one.split, verdict=one.verdict, frames=partial(clip_frames, one.row)
@@ -54,6 +56,7 @@ def page(config: ReviewInstructionsConfig) -> None:
     ]
     # In an order that tells nothing of source and verdict.
     rows.sort(key=lambda one: _luck(config.seed, row_id(one.row)))
+    # Of the whole set, not of the sample.
     num_accepted = sum(n for (_, verdict), n in sample.sizes.items() if verdict == ACCEPTED)
     num_answers = sum(sample.sizes.values())
     path = _output(config, "review") / PAGE_FILE
@@ -95,6 +98,7 @@ def agreement(config: ReviewInstructionsConfig) -> None:
     rows: dict[str, RowFacts] = {}
     sizes: Counter[tuple[str, str]] = Counter()
     for one in set_rows(run_dir):
+        # All rows are counted, and only reviewed ones held.
         sizes[_source(one), one.verdict] += 1
         if (name := row_id(one.row)) in reviewed:
             video = str(one.row.get("video_id"))
@@ -130,10 +134,12 @@ def apply(config: ReviewInstructionsConfig) -> None:
         )
     reviews = all_reviews(run_dir, config.reviews)
     counts: Counter[str] = Counter()
+    # Ids of the rows of both splits: reviews may name others.
     known: set[str] = set()
     for split in SPLITS:
         rows = (one for one in set_rows(run_dir) if one.split == split)
         with atomic_file(folder / f"{split}.jsonl") as file:
+            # Row by row into a file that is there whole or not at all.
             for row in _reviewed(rows, Reviews(reviews), counts, known):
                 file.write((json.dumps(row, separators=(",", ":")) + "\n").encode())
     rejected = {row_id(one.row) for one in set_rows(run_dir) if one.split == REJECTED}
@@ -156,6 +162,7 @@ def _reviewed(
         counts["rows"] += 1
         counts["not_reviewed"] += ruling is None
         for decision in ("accept", "edit", "reject"):
+            # Added where it is 0, too: each has its line in what is printed.
             counts[f"{decision}ed"] += ruling is not None and ruling.decision == decision
         counts["reviews_of_another_version"] += num_stale
         if row is not None:
@@ -181,10 +188,13 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _source(one: SetRow) -> str:
+    # Others' text, which may be of any length.
     return str(one.row.get("source") or "unknown")[:100]
 
 
 def _luck(seed: int, name: str) -> bytes:
+    # Not the hash of the draw, by which rows of large sources and causes would come first. An id
+    # may hold what UTF-8 cannot say.
     return hashlib.sha256(f"order\0{seed}\0{name}".encode(errors="backslashreplace")).digest()
 
 

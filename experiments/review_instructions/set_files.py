@@ -40,6 +40,7 @@ def set_rows(folder: Path) -> Iterator[SetRow]:
         ValueError: There is neither split, or a file is wrong as a whole.
     """
     files = Files(folder)
+    # Malformed lines are logged and passed over: what is there can be reviewed.
     skipped = SkippedRows(max_malformed_fraction=1.0)
     splits = [split for split in SPLITS if files.exists(f"{split}.jsonl")]
     if not splits:
@@ -52,6 +53,7 @@ def set_rows(folder: Path) -> Iterator[SetRow]:
             yield SetRow(row, split, ACCEPTED)
     if files.exists(f"{REJECTED}.jsonl"):
         for row in read_json_lines(files, f"{REJECTED}.jsonl", skipped):
+            # Of a failed clip there is no answer that a person could judge.
             if row.get("ended") != "failed":
                 yield SetRow(row, REJECTED, str(row.get("cause") or "unknown")[:60])
 
@@ -107,8 +109,10 @@ class ClipFrames:
         except ValueError as error:
             raise VideoReadError("", "missing", str(error)) from error
         media = str(self._run_dir / VIDEOS / name)
+        # A row's text names a file below videos/, or nothing: neither a URL nor a way out.
         if is_remote(name) or ".." in PurePosixPath(name).parts or name.startswith("/"):
             raise VideoReadError(name, "missing", "it is not named as a file below videos/")
+        # Links are followed first: one in videos/ may lead anywhere.
         if self._access.refusal(media):
             problem = "it lies outside of run_dir; media_dir allows a further folder"
             raise VideoReadError(name, "missing", problem)
@@ -120,6 +124,7 @@ class ClipFrames:
                 seconds=frames.seconds[number],
                 num_objects=None,
                 data_uri=data_uri(
+                    # (3, H, W) -> (H, W, 3); without masks it is made a picture only
                     draw_masks(frames.pixels[number].permute(1, 2, 0).contiguous().numpy(), ())
                 ),
             )

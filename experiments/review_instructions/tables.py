@@ -6,6 +6,7 @@ from vidreason.evaluation.tables import Field, Table, record_table
 from vidreason.teacher.review_agreement import AgreementReport
 from vidreason.teacher.reviews import DECISIONS
 
+# Key, title, factor and decimals; without the last two, a share in percent.
 _GROUPS = (
     Field("num_rows", "rows"),
     Field("exact", "equal, %"),

@@ -49,6 +49,7 @@ def find_problems(config: ExperimentConfig, use: Use) -> list[str]:
     """Return all problems of ``config`` for ``use``."""
     start = Start(config, use)
     lines = [line for uses, check in CHECKS if use in uses for line in check(start)]
+    # Checks may meet the same fault, which is said once.
     return list(dict.fromkeys(lines))
 
 

@@ -16,6 +16,7 @@ from experiments.devices import num_processes
 from experiments.start_checks.start import Start, raised
 from vidreason.devices import torch_device
 
+# In the order in which Lightning looks for them: torchrun may run inside of a SLURM job.
 _LAUNCHERS: tuple[type[ClusterEnvironment], ...] = (
     TorchElasticEnvironment,
     SLURMEnvironment,
@@ -30,6 +31,7 @@ def accelerator(start: Start) -> Iterator[str]:
     """The accelerator is on this machine."""
     wanted = start.config.trainer.accelerator
     if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
+        # Lightning's "gpu" is a CUDA device or one of Apple's.
         mps = wanted == "gpu" and torch.backends.mps.is_available()
         if not mps:
             yield (
@@ -66,6 +68,7 @@ def devices_here(start: Start) -> Iterator[str]:
             f"trainer.devices is {settings.devices!r}, but GPUs are numbered from 0 to {count - 1} "
             "here"
         )
+    # A number of devices, not a list of them.
     elif not numbers and str(settings.devices).isdecimal() and int(settings.devices) > count:
         yield (
             f"trainer.devices is {settings.devices}, but PyTorch finds {count} here; set "
@@ -76,6 +79,7 @@ def devices_here(start: Start) -> Iterator[str]:
 def launcher(start: Start) -> Iterator[str]:
     """Several nodes have been started by something, with the processes that are configured."""
     settings = start.config.trainer
+    # Without a sound number of devices there is no number of processes; devices() has said so.
     if any(devices(start)):
         return
     launcher_kind = next((kind for kind in _LAUNCHERS if kind.detect()), None)
@@ -92,6 +96,7 @@ def launcher(start: Start) -> Iterator[str]:
     try:
         launcher_kind().validate_settings(per_node, settings.num_nodes)
     except (ValueError, RuntimeError) as error:
+        # Lightning's messages have several lines.
         cause = " ".join(str(error).split())
         yield (
             f"trainer.devices is {settings.devices!r} and trainer.num_nodes {settings.num_nodes}, "
@@ -119,6 +124,7 @@ def strategy(start: Start) -> Iterator[str]:
 def global_batch(start: Start) -> Iterator[str]:
     """The processes can share the global batch."""
     data = start.config.data
+    # As in launcher.
     if any(devices(start)):
         return
     processes = num_processes(start.config)
@@ -134,4 +140,5 @@ def _indices(wanted: int | str) -> list[int]:
     """The devices of a list such as ``0,1``; empty if it is none."""
     if not isinstance(wanted, str) or not re.fullmatch(r"[0-9]+(,[0-9]+)*,?", wanted):
         return []
+    # Lightning reads "2" as a number of devices, and "2," as the one GPU of that number.
     return [int(number) for number in wanted.split(",") if number] if "," in wanted else []

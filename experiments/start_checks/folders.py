@@ -41,6 +41,7 @@ def named_files(start: Start) -> Iterator[str]:
     config = start.config
     if config.initial_checkpoint and not Path(config.initial_checkpoint).exists():
         yield f"initial_checkpoint: there is no checkpoint {config.initial_checkpoint!r}"
+    # A run that goes on has its weights from its own checkpoints, as with the warm start below.
     elif config.initial_checkpoint and not _has_checkpoints(start):
         yield from raised(lambda: check_initial_checkpoint(config))
     if config.resume not in ("auto", "never") and not Path(config.resume).exists():
@@ -55,6 +56,7 @@ def resumed(start: Start) -> Iterator[str]:
     from experiments.fit.resume import resume_checkpoint
 
     config = start.config
+    # A checkpoint that is missing and a folder that cannot be written to have lines of their own.
     given = config.resume not in ("auto", "never")
     if not any(run_folder(start)) and not (given and not Path(config.resume).exists()):
         yield from raised(lambda: resume_checkpoint(config))
@@ -98,6 +100,7 @@ def _unwritable(field: str, name: str) -> Iterator[str]:
     path = Path(name)
     while True:
         try:
+            # Of a link itself: one to nothing is there, and no folder can be made in its stead.
             path.lstat()
             break
         except (FileNotFoundError, NotADirectoryError):
@@ -109,5 +112,6 @@ def _unwritable(field: str, name: str) -> Iterator[str]:
     if not path.is_dir():
         kind = "a link to nothing" if path.is_symlink() else "no folder"
         yield f"{field} is {name!r}, but {str(path)!r} is {kind}; name another one"
+    # Making a file in a folder takes both, to write and to enter it.
     elif not os.access(path, os.W_OK | os.X_OK):
         yield f"{field} is {name!r}, but this user may not write into {str(path)!r}"

@@ -28,6 +28,7 @@ def baselines(start: Start) -> Iterator[str]:
     config = start.config
     taken = {*ROW_NAMES, *PRIORS, VALIDATION}
     for name, baseline in config.baselines.items():
+        # Names are parts of file names, where a hyphen parts them from the control.
         if not _NAME.fullmatch(name) or name in taken:
             yield (
                 f"baselines: {name!r} is no name of a baseline: use letters, digits and _, and "
@@ -46,6 +47,7 @@ def added_models(start: Start) -> Iterator[str]:
     if perceiver.video_encoder.name not in VIDEO_ENCODERS:
         yield from raised(lambda: check_added_encoder(perceiver.video_encoder))
     if perceiver.use_objects and perceiver.segmenter.name not in SEGMENTERS:
+        # On meta it is built without weights, which may not be here yet.
         yield from raised(lambda: build_added_segmenter(perceiver.segmenter, torch.device("meta")))
 
 
@@ -90,12 +92,14 @@ def patches(start: Start) -> Iterator[str]:
     fusion, perceiver = start.config.reasoner.fusion, start.config.perceiver
     if fusion.kind not in ("temporal_spatial_pool", "frame_qformer", "key_frame_qformer"):
         return
+    # side**2 patches of each frame
     frames, side = perceiver.sampling.num_key_frames, perceiver.segmenter.points_per_side
     if not perceiver.use_objects or perceiver.segmenter.name != "patches":
         yield (
             f"reasoner.fusion.kind={fusion.kind} takes the patches of frames; set "
             "perceiver.use_objects=true and perceiver.segmenter.name=patches"
         )
+    # A token for each frame, and one for each patch over all frames.
     elif fusion.kind == "temporal_spatial_pool" and fusion.num_queries < frames + side**2:
         yield (
             f"reasoner.fusion.num_queries={fusion.num_queries} is too few for {frames} key frames "

@@ -65,6 +65,7 @@ class Start:
     def _built(self) -> tuple[VideoReasoner | None, list[str]]:
         if self.language_model is None:
             return None, []
+        # raised() gives messages alone: the reasoner comes out by this list.
         built: list[VideoReasoner] = []
         problems = list(
             raised(lambda: built.append(meta_reasoner(self.config, self.config.reasoner)))
@@ -93,4 +94,5 @@ def raised(call: Callable[[], object]) -> Iterator[str]:
     except ConfigurationError as error:
         yield from error.problems
     except ValueError as error:
+        # Some messages have several lines; each problem is one line of a list.
         yield " ".join(str(error).split())

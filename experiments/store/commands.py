@@ -20,7 +20,9 @@ def verify(config: StoreCommandConfig) -> int:
     if config.repair and not verdict.is_clean:
         num_kept = maintenance.repair(folder, verdict)
         print(f"set the damaged files aside, kept {num_kept} sound entries of them")
+        # What has been copied is read again, before it is called sound.
         verdict = maintenance.verify(folder)
+        # Segments that were set aside are made up for: one of all entries takes their place.
         FeatureStore(config.store).index.cover(0)
     print("the store is clean" if verdict.is_clean else "the store is damaged")
     return 0 if verdict.is_clean else 1
@@ -32,6 +34,7 @@ def stats(config: StoreCommandConfig) -> None:
     configured = _fingerprint(config)
     print("  fingerprint   type      shards    entries      bytes  tokens/entry  perceiver")
     for row in maintenance.store_stats(folder):
+        # Rows are by perceiver and dtype: several may be the configured perceiver's.
         mark = "*" if row.fingerprint == configured else " "
         print(
             f"{mark} {row.fingerprint[:12]}  {row.dtype:8} {row.num_shards:7} {row.num_entries:10} "
@@ -44,6 +47,7 @@ def stats(config: StoreCommandConfig) -> None:
 
 def gc(config: StoreCommandConfig) -> None:
     """List what can go; remove it if ``config`` says so, and index again what stays."""
+    # The configured perceiver's entries are never garbage, whatever keep says.
     kept = {_fingerprint(config), *config.keep}
     garbage = maintenance.find_garbage(
         _folder(config), kept, older_than_seconds=3600 * config.unfinished_hours
@@ -55,8 +59,10 @@ def gc(config: StoreCommandConfig) -> None:
         print(f"{len(garbage)} files of {total} can go; delete=true removes them")
         return
     for file in garbage:
+        # Another process may have removed it, or finished and renamed it.
         file.path.unlink(missing_ok=True)
     store = FeatureStore(config.store)
+    # Tables that still name removed shards are superseded at once.
     store.index.cover(0)
     store.media.cover(0)
     print(f"removed {len(garbage)} files of {total}")

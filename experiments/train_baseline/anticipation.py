@@ -46,9 +46,11 @@ def train_anticipation(config: TrainBaselineConfig) -> None:
     settings = config.anticipation
     with sole_writer(folder, "train_baseline"):
         check_settings(folder, config)
+        # What is held out as well: a missing file is named before the training, not after it.
         train, validation = read_recordings(settings)
         print(f"recordings: {len(train)} to learn from, {len(validation)} held out", flush=True)
         device = torch_device(config.device)
+        # From here on this folder is of these settings alone.
         save_settings(folder, config)
         anticipator, learnt = _train_network(config, train, device)
         scores = {**held_out_scores(anticipator, validation), **learnt}
@@ -111,6 +113,7 @@ def _counted(
 ) -> list[Recording]:
     skipped = SkippedRows(max_malformed_fraction=config.max_malformed_fraction)
     recordings = read(skipped)
+    # A share of the rows is known when all of them are read.
     skipped.check_malformed(config.max_malformed_fraction)
     if skipped.num_skipped:
         print(f"{name}: left out {skipped.num_skipped}: {skipped.summary()}", flush=True)
@@ -127,6 +130,7 @@ def _train_network(
     model = settings.model
     labels = vocabulary(train)  # of training alone: what else occurs is not known
     index = {label: number for number, label in enumerate(labels)}
+    # The weights at the start; each step seeds its own numbers, see StepSeed.
     torch.manual_seed(config.seed)
     network = build_network(model, len(labels))
     module: RnnModule | CnnModule
@@ -152,9 +156,11 @@ def _train_network(
         device=str(device),
         seed=config.seed,
     )
+    # Labels that no network may predict as an event.
     silent = (BEGINNING,) if settings.events else tuple(settings.label_files.silent)
     description = NetworkFolder(
         config=model, labels=labels, silent=silent, trained_on=settings.trained_on
     )
     save_network(folder / MODEL_FOLDER, description, network)
+    # Read back: what is scored is what a benchmark will load.
     return load_anticipator(folder / MODEL_FOLDER, device), learnt

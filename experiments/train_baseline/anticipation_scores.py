@@ -55,6 +55,7 @@ def _moc(
     pairs = []
     for recording in recordings:
         observed, truth = observed_and_true(recording.segments, seen, ahead)
+        # Shares of a very short video are rounded down to no frame.
         if observed and truth:
             future = anticipator.future(observed, len(truth), recording.length)
             pairs.append((truth, future))
@@ -66,7 +67,9 @@ def _next_label_hits(anticipator: Anticipator, recordings: Sequence[Recording]) 
     for recording in recordings:
         assert recording.observed is not None
         before, after = cut_at(recording.segments, recording.observed)
+        # What was observed last goes on until the next event, which is the last segment.
         label = after[-1].label if after else ""
+        # Counted beside the hits, of which such a label is never one.
         unknown += label not in anticipator.index
         best = int(anticipator.next_labels(before).log_probabilities.argmax())
         hits += anticipator.labels[best] == label

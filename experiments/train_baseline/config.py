@@ -45,6 +45,7 @@ class TrainBaselineConfig:
         if self.kind not in KINDS:
             raise ValueError(f"kind is {self.kind!r}; it is one of {', '.join(KINDS)}")
         check_ranges("", self, seed=(0, 2**32 - 1), num_workers=(0, 1024))
+        # Sections of other kinds may be empty, as they are without a configuration.
         match self.kind:
             case "anticipation":
                 self.anticipation.check_data()

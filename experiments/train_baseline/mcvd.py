@@ -60,6 +60,7 @@ class WindowFailures(Callback):
 
     def _record(self, batch: Mapping[str, Any]) -> None:
         failures = batch["failures"]
+        # Windows that were read, and those that were not: the share is of all.
         self._failures.record(len(batch["frames"]) + len(failures), failures)
 
 
@@ -82,6 +83,7 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
         )
         loader = sample_loader(config, collate_windows)
         save_settings(folder, config)
+        # The weights at the start; each step seeds its own numbers, see StepSeed.
         torch.manual_seed(config.seed)
         module = MCVDModule(
             settings.model,
@@ -102,6 +104,7 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
             callbacks=[WindowFailures(failure_log(config, len(training)))],
         )
         save_folder(
+            # Frames are sampled from the moving average, as in the official code.
             module.average,
             folder / MODEL_FOLDER,
             name=settings.name,
@@ -114,6 +117,7 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
             "held_out": {},
         }
         if len(validation):
+            # A count of its own: training has seen its windows once an epoch.
             failures = WindowFailures(failure_log(config, len(validation)))
             metrics = held_out_metrics(
                 module, loader(validation), device=device, callbacks=[failures]
@@ -127,5 +131,6 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
 def _windows(settings: McvdTrainingConfig, corpora: list[CorpusConfig]) -> FrameWindows:
     """Windows of the videos of some corpora."""
     examples = open_corpora(corpora, settings.data.max_malformed_fraction)
+    # Corpora have several rows a video; its windows are learnt once.
     media = list(dict.fromkeys(example.media for example in examples))
     return FrameWindows(media, settings.model, windows_per_video=settings.windows_per_video)

@@ -61,6 +61,7 @@ def train_recogniser(
     encoder_sha256 = hash_weights(weights) if weights else ""
     patches = folder.parent / f"patches-{encoder_sha256[:16] or 'random'}"
     source = _Patches(encoder, config, patches, settings)
+    # What comes after the observed part is the future: no frame of it may be learnt.
     observed = [recording for one in train if (recording := _observed(one)) is not None]
     labels = vocabulary(observed)
     index = {label: number for number, label in enumerate(labels)}
@@ -68,6 +69,7 @@ def train_recogniser(
     if samples is None:
         raise ValueError("no training video has a file that can be read: nothing to recognise")
     torch.manual_seed(seed)
+    # Labels of training alone, in the order in which the folder names them.
     head = build_head(config, len(labels))
     rows = TensorDataset(*samples)
     fit_samples(
@@ -147,6 +149,8 @@ class _Patches:
     def _patches(self, recording: Recording) -> dict[str, Tensor]:
         """Patches ``(F, P, D)`` of one video, and its length in seconds."""
         span = (recording.media, recording.start_seconds, recording.end_seconds)
+        # The encoder is in the folder's name, and run_dir holds one number of frames: see
+        # check_settings.
         name = hashlib.sha256(repr(span).encode()).hexdigest()[:32]
         path = self._folder / f"{name}.safetensors"
         if not path.is_file():
@@ -161,6 +165,7 @@ class _Patches:
             seconds = torch.tensor(frames.duration_seconds, dtype=torch.float64)
             with atomic_file(path) as file:
                 file.write(save({"patches": patches.half().cpu(), "seconds": seconds}))
+        # Also what was just computed: from the file, it is as rounded as at a later start.
         with open_weights(str(path)) as stored:
             return {name: stored.read(name) for name in ("patches", "seconds")}
 
@@ -168,10 +173,13 @@ class _Patches:
         self, recording: Recording, index: dict[str, int], num_parts: int, seconds: float
     ) -> Tensor:
         """The label at the middle of each of equal parts of the video."""
+        # Segments in frames of the labels' rate, whatever the video file's own rate is.
         ends = list(accumulate(part.length for part in recording.segments))
         middles = (torch.arange(num_parts) + 0.5) / num_parts * seconds * self._frames_per_second
+        # (num_parts,): the first segment that ends after the moment.
         numbers = torch.searchsorted(torch.tensor(ends), middles, right=True)
         names = [part.label for part in recording.segments]
+        # A video may be a little longer than its labels.
         known = [names[min(number, len(names) - 1)] for number in numbers.tolist()]
         return torch.tensor([index.get(name, _UNKNOWN) for name in known])
 
@@ -181,6 +189,7 @@ def _accuracy(
     head: torch.nn.Module, patches: Tensor, labels: Tensor, device: torch.device
 ) -> float:
     right = sum(
+        # A video at a time, (1, F, P, D) -> (F, L) -> (F,); unknown labels count as wrong.
         int((head(one[None].float().to(device))[0].argmax(1).cpu() == of_one).sum())
         for one, of_one in zip(patches, labels, strict=True)
     )

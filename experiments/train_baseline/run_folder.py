@@ -23,6 +23,7 @@ def check_settings(folder: Path, config: TrainBaselineConfig) -> None:
         ValueError: ``folder`` holds a run of other settings.
     """
     path = folder / SETTINGS_FILE
+    # By their JSON: where the configuration has tuples, the file has lists.
     if path.is_file() and _digest(read_json_object(path)) != _digest(_settings(config)):
         raise ValueError(
             f"run_dir {str(folder)!r} holds a run of other settings ({path}): choose another "
@@ -42,6 +43,7 @@ def save_scores(folder: Path, scores: Mapping[str, Any]) -> None:
 
 def failure_log(config: TrainBaselineConfig, num_samples: int) -> FailureLog:
     """Return the log of the videos that cannot be read, of which ``data`` says how many may be."""
+    # Each kind has a section of its name.
     most = getattr(config, config.kind).data.max_unreadable_fraction
     setting = f"{config.kind}.data.max_unreadable_fraction"
     return FailureLog(Path(config.run_dir) / FAILURES_FILE, most, num_samples, setting=setting)

@@ -83,7 +83,7 @@ def fit_samples(
                 auto_insert_metric_name=False,
                 every_n_epochs=1,
                 save_on_train_epoch_end=True,
-                enable_version_counter=False,
+                enable_version_counter=False,  # a file of the same step is replaced
             ),
             *callbacks,
         ],
@@ -98,6 +98,7 @@ def fit_samples(
         warnings.filterwarnings("ignore", "You defined a .validation_step. but have no")
         # A batch of unreadable videos, which are counted elsewhere.
         warnings.filterwarnings("ignore", ".training_step. returned .None.")
+        # A checkpoint is read without running what it holds.
         trainer.fit(module, batches, ckpt_path=path, weights_only=True)
     losses = module.epoch_losses
     falls = still_falls(losses)
@@ -136,5 +137,5 @@ def _quiet(device: str) -> dict[str, Any]:
         "logger": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "use_distributed_sampler": False,
+        "use_distributed_sampler": False,  # the loader has its order
     }

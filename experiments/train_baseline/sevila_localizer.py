@@ -59,6 +59,7 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
         check_settings(folder, config)
         answerer_folder = local_reasoner_folder(settings.answerer)
         name = f"sevila_localizer.answerer {settings.answerer!r}"
+        # By its configuration alone: another architecture is refused before its weights are read.
         check_sevila_part(read_config(answerer_folder).reasoner, name)
         device = torch_device(config.device)
         reasoner = VideoReasoner.from_pretrained(answerer_folder, device)
@@ -70,6 +71,7 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
         save_settings(folder, config)
         # From here on the answerer's weights are the localizer's.
         torch.manual_seed(config.seed)
+        # The last batch of an epoch may have fewer samples.
         steps = settings.num_epochs * math.ceil(len(train) / settings.batch_size)
         module = LocalizerTraining(reasoner, settings.optimizer, steps)
         size = sum(p.numel() for p in reasoner.parameters() if p.requires_grad)
@@ -143,6 +145,7 @@ def _labelled(
     if labels is None:
         failures = failure_log(config, len(examples))
         num_frames = _num_frames(examples, answerer.source, failures)
+        # Unreadable videos are counted above; their questions get no labels.
         readable = [example for example in examples if example.media_span in num_frames]
         print(
             f"sevila_localizer: {split}: {len(readable):,} questions, "
@@ -184,6 +187,7 @@ def _num_frames(
     for example in examples:
         span = example.media_span
         try:
+            # Many questions are about one video, which is read once.
             if span not in counts:
                 counts[span] = len(key_frames(source(*span)))
         except VideoReadError as error:
@@ -202,6 +206,7 @@ def _kept_labels(path: Path, identity: str) -> dict[str, list[bool]] | None:
     if not path.is_file():
         return None
     kept = read_json_object(path)
+    # Labels say what one answerer can tell from a frame: another one's would teach something else.
     if kept.get("answerer") != identity:
         raise ValueError(
             f"{path} was made by another answerer than that of sevila_localizer.answerer: choose "

@@ -49,8 +49,10 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
         if settings.data.validation:
             validation = _clips(config, settings.data.validation)
         loader = sample_loader(config)
+        # The last batch of an epoch may have fewer clips.
         num_steps = settings.num_epochs * math.ceil(len(training) / settings.batch_size)
         save_settings(folder, config)
+        # The same seed with num_epochs=0 writes the model that this training starts from.
         torch.manual_seed(config.seed)
         model = build_model(settings.model)
         size = sum(parameter.numel() for parameter in model.parameters())
@@ -69,6 +71,7 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
                 device=device,
                 seed=config.seed,
             )
+        # With the target encoder in the encoder's stead, which is the one that is used afterwards.
         save_model(module.pretrained_model().cpu(), folder / MODEL_FOLDER)
         scores: dict[str, Any] = {
             "num_parameters": size,
@@ -80,6 +83,7 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
         if validation is not None:
             metrics = held_out_metrics(module, loader(validation), device=device)
             scores["held_out"] = {"num_clips": len(validation), **metrics}
+            # Batches of a single clip have no deviation: of those alone nothing is said.
             collapsed = metrics.get("target_deviation", math.inf) < settings.task.collapse_deviation
             scores["collapsed"] = collapsed
             print(
@@ -94,6 +98,7 @@ def _clips(config: TrainBaselineConfig, corpora: list[CorpusConfig]) -> Unlabell
     """Clips of the videos of some corpora."""
     settings = config.vjepa2_pretraining
     examples = open_corpora(corpora, settings.data.max_malformed_fraction)
+    # Corpora have several rows a video; its clips are learnt once.
     media = list(dict.fromkeys(example.media for example in examples))
     return UnlabelledClips(
         index_videos(media, failure_log(config, len(media))),

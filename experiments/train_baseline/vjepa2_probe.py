@@ -49,7 +49,9 @@ def train_vjepa2_probe(config: TrainBaselineConfig) -> None:
     with sole_writer(folder, "train_baseline"):
         check_settings(folder, config)
         device = torch_device(config.device)
+        # By content: it names latents on disk, and the encoder in the probe's folder.
         encoder_hash = _encoder_hash(settings)
+        # All latents, also those of validation: from here on no video is read.
         head, width, train, validation = _samples(config, device, encoder_hash)
         card = ProbeCard(
             sizes=ProbeSizes(
@@ -61,6 +63,7 @@ def train_vjepa2_probe(config: TrainBaselineConfig) -> None:
             trained_on=list(settings.data.trained_on),
         )
         save_settings(folder, config)
+        # The weights at the start; each step seeds its own numbers, see StepSeed.
         torch.manual_seed(config.seed)
         probe = build_probe(card)
         size = sum(parameter.numel() for parameter in probe.parameters())
@@ -112,6 +115,7 @@ def _samples(
     share = settings.data.max_malformed_fraction
     train = open_corpora(settings.data.train, share)
     validation = open_corpora(settings.data.validation, share)
+    # Classes are the events of training; others that validation has are unseen.
     head = event_head(train)
     latents = load_future_latents(
         settings.encoder, settings.look_ahead, device=device, revision=settings.revision
@@ -135,6 +139,7 @@ def _held_out(
     metrics: dict[str, float], samples: NextEventSamples, head: ProbeHead
 ) -> dict[str, Any]:
     """The scores on held-out samples, beside that of the commonest event of training."""
+    # As training counts them, so that nothing of validation is known.
     commonest = head.counts.index(max(head.counts))
     return {
         "num_samples": len(samples),

@@ -39,9 +39,11 @@ def known_claims(folder: Path, split: str, num_videos: int, seed: int) -> Iterat
     """
     config = WorldConfig(num_videos={split: num_videos}, seed=seed)
     for video_id, rollout in split_rollouts(split, config).items():
+        # One a video: more videos change no claim about the others, whose signals are stored.
         generator = random.Random(f"verify/{seed}/{video_id}")
         for kind in ERROR_KINDS:
             false = false_step(rollout, kind, generator)
+            # Of the same form, so that the form of a sentence tells nothing.
             true = false and true_step(rollout, false.form, generator)
             if false is not None and true is not None:
                 media = str(folder / f"{video_id}.mp4")

@@ -48,9 +48,11 @@ def verify(config: VerifyConfig) -> int:
 
 def _verify_into(folder: Path, config: VerifyConfig) -> int:
     device = torch_device(config.device)
+    # The model first: what is wrong with it is said before videos are rendered.
     source = signal_source(config.verifier, device)
     tests = _claims(folder, "test", config.num_videos, config.world_seed)
     calibration = _calibration(folder, config, source)
+    # One that is configured wins over the fitted one.
     threshold = config.verifier.threshold
     threshold = calibration.threshold if threshold is None else threshold
     signals = _signals(folder / "signals", source, tests)
@@ -58,6 +60,7 @@ def _verify_into(folder: Path, config: VerifyConfig) -> int:
         "the verifier": (tests, calibration.probabilities(signals)),
         "oracle of the event log": (tests, _oracle_scores(config, tests)),
     }
+    # All claims about the first videos, in the order in which these were drawn.
     first = {claim.video_id: None for claim in tests}
     controlled = [c for c in tests if c.video_id in [*first][: config.num_control_videos]]
     blind = signal_source(config.verifier, device, GUARDED, "blind")
@@ -65,6 +68,7 @@ def _verify_into(folder: Path, config: VerifyConfig) -> int:
         ("blind", blind, controlled),
         ("another video", source, _exchanged(controlled)),
     ):
+        # In a folder of its own: the blind model has the id of the seeing one.
         values = _signals(folder / f"signals_{name.replace(' ', '_')}", of_control, shown)
         runs[name] = (shown, calibration.probabilities(values))
     rows = {
@@ -85,6 +89,7 @@ def _calibration(folder: Path, config: VerifyConfig, source: SignalSource) -> Ca
     """Fit it and write it, or read that of the verifier."""
     if not config.num_fit_videos:
         return calibration_of(config.verifier, source)
+    # What is chosen on videos of this split is measured on those of the other one.
     claims = _claims(folder, "val", config.num_fit_videos, config.world_seed)
     signals = _signals(folder / "signals", source, claims)
     calibration = fit_calibration(
@@ -112,6 +117,7 @@ def _exchanged(claims: Sequence[KnownClaim]) -> list[KnownClaim]:
     """Return the claims about the next video each, which they were not made for."""
     media = {known.video_id: known.claim.media for known in claims}
     following = dict(
+        # The last video is followed by the first one; there are at least two.
         zip(media, [*list(media.values())[1:], *list(media.values())[:1]], strict=True)
     )
     return [
@@ -126,6 +132,7 @@ def _signals(folder: Path, source: SignalSource, claims: Sequence[KnownClaim]) -
     signals: list[Signals] = []
     for video_id, of_video in tqdm(list(_by_video(claims)), desc=folder.name):
         texts = [asdict(known.claim) for known in of_video]
+        # By model and claims: signals of others are never taken for these.
         path = folder / f"{video_id}-{digest_of([source.source_id, texts])}.json"
         if not path.is_file():
             values = source.signals([known.claim for known in of_video])
@@ -135,6 +142,7 @@ def _signals(folder: Path, source: SignalSource, claims: Sequence[KnownClaim]) -
 
 
 def _by_video(claims: Iterable[KnownClaim]) -> Iterator[tuple[str, list[KnownClaim]]]:
+    # Claims about one video follow each other.
     for video_id, of_video in groupby(claims, key=lambda known: known.video_id):
         yield video_id, list(of_video)
 

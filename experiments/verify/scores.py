@@ -41,6 +41,7 @@ def score_rows(
     for index, claim in enumerate(claims):
         groups.setdefault(claim.kind, []).append(index)
     for index, claim in enumerate(claims):
+        # Two events the wrong way round, or a step at another's time: each is shown by itself, too.
         if claim.kind == "wrong_order":
             groups.setdefault(f"wrong_order, as {claim.form}", []).append(index)
     return {
@@ -66,6 +67,7 @@ def _numbers(
     videos = [claim.video_id for claim in claims]
 
     def interval(measure: Callable[[Floats, NDArray[np.bool_]], float]) -> Interval:
+        # Whole videos are drawn, with all claims about them.
         return bootstrap_statistic(
             lambda indices: measure(scores[indices], is_true[indices]), videos
         )
@@ -75,6 +77,7 @@ def _numbers(
         "num_true": int(is_true.sum()),
         "auroc": interval(lambda values, true: confidence_auroc(values, true.astype(float))),
         "recall": interval(
+            # The threshold is chosen anew in each resample, as it varies with the videos, too.
             lambda values, true: _recall(values, true, threshold_of(values, true, false_alarms))
         ),
         "recall_deployed": interval(lambda values, true: _recall(values, true, threshold)),
