@@ -37,7 +37,12 @@ def masks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--points-per-side", type=int, help="of the grid (default: 8, or the microworld's)"
     )
-    parser.add_argument("--kept-share", type=float, default=0.3, help="see above (default: 0.3)")
+    parser.add_argument(
+        "--kept-share",
+        type=float,
+        default=0.3,
+        help="of masks that pass each filter, where weights are random (default: 0.3)",
+    )
     parser.add_argument("--rounds", type=int, default=2, help="of both paths (default: 2)")
 
 

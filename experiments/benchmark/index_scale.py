@@ -42,7 +42,16 @@ Part = Callable[[Path, int], tuple[Figures, object]]
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Figures]:
-    """Run the parts and print what each cost; returns its figures by part."""
+    """Run the parts and print what each cost; returns its figures by part.
+
+    Raises:
+        ValueError: There are too few rows for an epoch of three steps.
+    """
+    if arguments.num_rows < 3 * GLOBAL_BATCH_SIZE:
+        raise ValueError(
+            f"num_rows is {arguments.num_rows}; it must be at least {3 * GLOBAL_BATCH_SIZE}, three "
+            f"steps of {GLOBAL_BATCH_SIZE}"
+        )
     folder = Path(arguments.folder) / f"index-{arguments.num_rows}"
     build = build_from_examples if arguments.synthesis == "examples" else build_from_batches
     figures = {}

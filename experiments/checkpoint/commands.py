@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from experiments.experiment_config import ExperimentConfig
+from vidreason.atomic_file import atomic_file
 from vidreason.config import merge_config
 from vidreason.training.checkpoint import (
     PREFIX,
@@ -95,9 +96,9 @@ def convert(arguments: argparse.Namespace) -> None:
         # Under the reasoner's own names; safetensors takes no strided view.
         values = {n.removeprefix(PREFIX): v.contiguous() for n, v in state.items()}
         frozen = {f"frozen_{part}": text for part, text in record["frozen"].items()}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # The format that transformers asks for, and which frozen parts the values go with.
-        save_file(values, out, metadata={"format": "pt", **frozen})
+        with atomic_file(out) as file:
+            # The format that transformers asks for, and which frozen parts the values go with.
+            file.write(save(values, metadata={"format": "pt", **frozen}))
     print(f"{out}: {arguments.to}, {_size(_bytes_on_disk(out))}")
 
 

@@ -9,6 +9,7 @@ from experiments.data.config import DataCommandConfig
 from experiments.data.report import report_text
 from experiments.experiment_config import ExperimentConfig
 from experiments.start_checks.checks import check_start
+from vidreason.atomic_file import write_atomically
 from vidreason.reasoning.language_model import at_hand, load_tokenizer
 from vidreason.secrets import without_controls
 
@@ -28,7 +29,8 @@ def check(config: DataCommandConfig) -> int:
     if unknown:
         print(f"lengths of prompts: not looked at: {unknown}")
     path = run_dir / REPORT_FILE
-    path.write_text(json.dumps(report, default=vars, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(report, default=vars, indent=2, ensure_ascii=False)
+    write_atomically(path, f"{text}\n")
     print(f"all numbers are in {path}")
     return 1 if report.problems else 0
 

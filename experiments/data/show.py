@@ -101,7 +101,8 @@ def _corpus(
 def _heading(example: Example) -> str:
     span = ""
     if example.start_seconds is not None or example.end_seconds is not None:
-        span = f", {example.start_seconds or 0:.1f} to {example.end_seconds or 'its end'} s"
+        end = "the end" if example.end_seconds is None else f"{example.end_seconds:.1f} s"
+        span = f", {example.start_seconds or 0:.1f} s to {end}"
     return (
         f"<h3>{html.escape(example.id)}</h3><p class=muted>{html.escape(example.media + span)}</p>"
     )

@@ -10,6 +10,7 @@ from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import predictions_file
 from experiments.trained_model import answer_prompts, load_trained_model
+from vidreason.atomic_file import write_json_atomically
 from vidreason.evaluation.predictions.row_files import read_predictions
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.example import Example
@@ -129,7 +130,7 @@ def answer_questions(
 
 def write_answers(folder: Path, videos: Sequence[ShownVideo]) -> None:
     """Write ``answers.json``."""
-    (folder / ANSWERS_FILE).write_text(json.dumps([asdict(v) for v in videos], indent=1) + "\n")
+    write_json_atomically(folder / ANSWERS_FILE, [asdict(video) for video in videos])
 
 
 def read_answers(folder: Path) -> list[ShownVideo]:
@@ -190,9 +191,10 @@ def _answer_text(prediction: BenchmarkPrediction) -> str:
 def _reference_explanations(config: ExperimentConfig) -> dict[str, str]:
     """The explanations that the simulator wrote for the test videos."""
     corpora = [
-        # The corpus that explanations are learnt from; its test split has those of the test videos.
-        replace(corpus, split="test")
-        for corpus in config.data.train
+        # Of all test videos, however few of them are asked about. Training may be on imagined
+        # corpora, too, which have no test split.
+        replace(corpus, split="test", limit=None)
+        for corpus in config.data.benchmark
         if corpus.reader == "causal_vid_instruct"
     ]
     return {

@@ -35,6 +35,7 @@ from experiments.fit.run import fit
 from experiments.kept_runs import evaluation_folder
 from experiments.perceive.run import perceive
 from experiments.trained_model import REASONER_FOLDER, reasoner_folder
+from vidreason.atomic_file import write_atomically
 from vidreason.config import merge_config
 from vidreason.microworld import parts
 from vidreason.microworld.corpora import WorldConfig, write_world
@@ -243,7 +244,7 @@ def _evaluate(
     write_references(stage2, world_seed)
     answer_benchmark(dataclasses.replace(stage1, controls=["none"]))
     tables = [table.to_markdown() for table in read_results(stage1, stage2).tables]
-    (run_dir / TABLE_FILE).write_text("\n\n".join(tables) + "\n")
+    write_atomically(run_dir / TABLE_FILE, "\n\n".join(tables) + "\n")
 
 
 def _answer_shown_videos(config: DemoConfig, stage2: ExperimentConfig) -> None:

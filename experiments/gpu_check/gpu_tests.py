@@ -1,6 +1,5 @@
 """The tests that need a GPU, which CI never runs."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -62,8 +61,3 @@ def run_gpu_tests(setting: Setting) -> None:
         raise Failed(", ".join(node.rpartition("/")[2] for node in outcomes.failed))
     if not outcomes.passed:
         raise Skipped(f"none of {len(outcomes.skipped)} tests could run here")
-
-
-def missing_pytest() -> str:
-    """Say that pytest is missing; nothing if it is there."""
-    return "" if importlib.util.find_spec("pytest") else "pytest is not installed"

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vidreason.atomic_file import write_atomically
 from vidreason.markdown import escaped, table
 
 RESULTS_FILE = "results.jsonl"
@@ -94,11 +95,16 @@ def forget(folder: Path, checks: Sequence[str]) -> None:
     """Take all lines of ``checks``, which are run anew, out of ``results.jsonl``."""
     path = folder / RESULTS_FILE
     if path.is_file():
-        lines = [json.loads(line) for line in path.read_text().split("\n")[:-1] if line]
-        path.unlink()
-        for entry in lines:
-            if next(iter(entry.values()))["check"] not in checks:
-                append(path, **entry)
+        lines = [line for line in path.read_text().split("\n")[:-1] if line]
+        # At once: a process that is killed here loses nothing of the other checks.
+        write_atomically(
+            path,
+            "".join(
+                f"{line}\n"
+                for line in lines
+                if next(iter(json.loads(line).values()))["check"] not in checks
+            ),
+        )
 
 
 def read_results(folder: Path) -> Results:
@@ -158,7 +164,7 @@ def write_summary(folder: Path, heading: str) -> None:
                 f"## {escaped(outcome.check)}",
                 table(["measured", "value", "unit"], _escaped(lines), num_left=None),
             ]
-    (folder / SUMMARY_FILE).write_text("\n\n".join(parts) + "\n")
+    write_atomically(folder / SUMMARY_FILE, "\n\n".join(parts) + "\n")
 
 
 def _shown(value: Value) -> str:

@@ -192,8 +192,9 @@ def _judge_all(
 def _other_answers(path: str, items: Sequence[JudgeItem]) -> list[str]:
     """Another run's answers to the same questions."""
     ids = [item.id for item in items]
+    judged = set(ids)
     # The other run may have answered more, of which this one judges a part.
-    rows = align_predictions([row for row in _read_predictions(path) if row.id in set(ids)], ids)
+    rows = align_predictions([row for row in _read_predictions(path) if row.id in judged], ids)
     if missing := [row.id for row in rows if row.missing_capability]:
         raise ValueError(
             f"{path} is of a system that cannot answer {len(missing)} of the questions, such as "

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ def _verify_into(folder: Path, config: VerifyConfig) -> int:
     }
     # All claims about the first videos, in the order in which these were drawn.
     first = {claim.video_id: None for claim in tests}
-    controlled = [c for c in tests if c.video_id in [*first][: config.num_control_videos]]
+    chosen = set(islice(first, config.num_control_videos))
+    controlled = [claim for claim in tests if claim.video_id in chosen]
     blind = signal_source(config.verifier, device, GUARDED, "blind")
     for name, of_control, shown in (
         ("blind", blind, controlled),

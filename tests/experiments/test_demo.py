@@ -55,6 +55,9 @@ SMALLER = (
     "stage1=[data.num_epochs=1,data.batch_size=4,data.global_batch_size=4,"
     "'data.train=[{reader: webvid, root: world, split: train},"
     "{reader: webvid, root: imagined, split: train, name: imagined}]']",
+    "stage2=[data.num_epochs=1,data.batch_size=8,data.global_batch_size=8,"
+    "'data.train=[{reader: causal_vid_instruct, root: world, split: train},"
+    "{reader: causal_vid_instruct, root: imagined, split: train, name: imagined}]']",
     "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=12]",
 )
 """Half of the quick demo, but for what it trains on; and with imagined videos."""

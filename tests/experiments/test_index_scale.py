@@ -52,3 +52,11 @@ def test_the_program_prints_each_part_and_leaves_nothing(
     assert "resume ms" in lines[2]
     assert list((tmp_path / "new").iterdir()) == []
     assert "resume ms" in (tmp_path / "out" / "index.md").read_text()
+
+
+def test_fewer_rows_than_three_steps_take_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["index", "300", "--folder", str(tmp_path / "new")]) == 2
+    assert "num_rows is 300; it must be at least 768" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
