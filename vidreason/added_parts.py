@@ -190,6 +190,7 @@ def check_call(where: str, given: object, expected: Callable[..., object], kind:
             for some in (by_position, by_name)
         ]
         try:
+            # Values do not matter, only names.
             signature.bind(*chosen[0], **dict.fromkeys(chosen[1]))
         except TypeError as error:
             raise ValueError(
@@ -213,6 +214,7 @@ def part_errors(group: str, name: str) -> Iterator[None]:
     """
     try:
         yield
+    # Too little memory is no fault of the part.
     except MemoryError:
         raise
     except Exception as error:

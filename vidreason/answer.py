@@ -64,6 +64,7 @@ class Answer:
     sampling: SamplingConfig
 
     def __str__(self) -> str:
+        # Generated text may hold escapes of the terminal.
         return without_controls(self.text)
 
     def __repr__(self) -> str:
@@ -90,6 +91,7 @@ class Answer:
         try:
             span = (self.media, self.start_seconds, self.end_seconds)
             frames = key_frames(span, self.visual_tokens, self.sampling)
+        # The file may be gone by now: the answer is shown without pictures.
         except VideoReadError:
             frames = []
         pictures = "".join(

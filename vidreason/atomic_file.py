@@ -23,6 +23,7 @@ def process_name() -> str:
     A forked child gets one of its own.
     """
     global _process
+    # A fork has this module's state, too.
     if _process[0] != os.getpid():
         host = re.sub(r"[^A-Za-z0-9]+", "_", socket.gethostname())[:32]
         _process = (os.getpid(), f"{host}-{os.getpid()}-{uuid.uuid4().hex[:16]}")
@@ -62,7 +63,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)  # it has its name by now, if nothing was raised
+    # The folder as well: its list of names is what the rename has changed.
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -30,6 +30,7 @@ def pattern_problem(pattern: str) -> str | None:
         elif character == "(":
             groups.append(_Group())
             position = _after_opening(pattern, position)
+            # What follows is the group's content, no quantifier.
             continue
         elif character == ")":
             if len(groups) == 1:
@@ -68,6 +69,7 @@ class _Group:
 
     def add(self, text: str | None, inner: "_Group | None", repeats: bool) -> None:
         self.repeats |= repeats or (inner is not None and inner.repeats)
+        # Of an alternative, only its beginning is compared.
         if not self._began:
             self._began = True
             self._first = text
@@ -119,6 +121,7 @@ def _after_opening(pattern: str, position: int) -> int:
     marks = re.match(r"\((\?(<[=!]|P?<\w+>|[a-zA-Z-]*[:)]|[=!>]))?", pattern[position:])
     assert marks is not None
     end = position + marks.end()
+    # "(?i)" closes with the bracket that is read next.
     return end - 1 if pattern[end - 1] == ")" else end
 
 
@@ -136,4 +139,5 @@ def _quantifier(pattern: str, position: int) -> tuple[int, bool, int]:
         return position, False, 1  # two braces that mean themselves
     counts = [int(digits[:9]) for digits in (match[2], match[4]) if digits]
     unbounded = bool(match[3]) and not match[4]
+    # Once or twice is as harmless as the pattern written out.
     return end, unbounded or max(counts) > 2, max(counts)

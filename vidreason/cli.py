@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     It is 141 if nobody reads the output any more.
     """
+    # Before torch, which reads these settings when it is imported.
     wait_passively()
     parser = CommandLineParser(
         prog="vidreason",
@@ -47,14 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         status = int(arguments.run(arguments))
+        # A closed pipe may show only here, when the last lines are written.
         sys.stdout.flush()
         return status
     except BrokenPipeError:
+        # Another pipe than stdout: that is a fault of ours.
         if not stdout_is_closed():
             raise
         discard_stdout()
         return CLOSED_PIPE_STATUS
     except CommandError as error:
+        # It may quote files and services, with secrets and escapes of the terminal in them.
         message = printable(without_secrets(str(error)), _MAX_MESSAGE_CHARS)
         print(f"vidreason {arguments.command}: {message}", file=sys.stderr)
         return error.status
@@ -213,6 +217,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 def run_ask(arguments: argparse.Namespace) -> int:
     """Perceive the video, print the answer."""
+    # Mistakes in the call are said before imports that take seconds.
     if sum((bool(arguments.question), arguments.predict, arguments.why)) != 1:
         raise CommandError("give a question, --predict or --why: one of them")
     frozen_parts = parts_by_name(arguments.part)
@@ -231,6 +236,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
         if arguments.predict:
             answer = model.predict(arguments.video, **span, method=arguments.candidates or "")
         elif arguments.why:
+            # Evidence is shown in JSON alone, and costs a likelihood for each part of the video.
             answer = model.explain(arguments.video, **span, evidence=arguments.json)
         else:
             question = arguments.question
@@ -240,7 +246,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
     except (ValueError, FileNotFoundError) as error:
         raise CommandError(" ".join(str(error).split())) from error
     print(answer.to_json() if arguments.json else answer)
-    for warning in () if arguments.json else answer.warnings:
+    for warning in () if arguments.json else answer.warnings:  # JSON has them in the object
         print(f"vidreason ask: {printable(warning)}", file=sys.stderr)
     return 0
 
@@ -262,11 +268,13 @@ def run_chat(arguments: argparse.Namespace) -> int:
         sys.stdin.reconfigure(errors="replace")  # what is no UTF-8 is no reason to end
     try:
         model = load(arguments.model, arguments.device, frozen_parts=frozen_parts)
+        # The video is looked at before the first question is read.
         chat = model.chat(arguments.video, start=arguments.start, end=arguments.end)
     except VideoReadError as error:
         raise CommandError(str(error), status=1) from error
     except (ValueError, FileNotFoundError) as error:
         raise CommandError(" ".join(str(error).split())) from error
+    # For those who type; a file of questions needs none.
     mark = "> " if sys.stdin.isatty() else ""
     while True:
         print(mark, end="", flush=True)
@@ -338,6 +346,7 @@ def run_export(arguments: argparse.Namespace) -> int:
         print(f"{arguments.folder}: {provenance.checkpoint}, form {form!r}")
         if arguments.push:
             with published_copy(Path(arguments.folder)) as copy:
+                # What still tells of this machine, though the paths of parts are replaced.
                 for line in told_by(copy):
                     print(f"vidreason export: warning: publishes {line}", file=sys.stderr)
             print(upload(arguments.folder, arguments.push, private=not arguments.public))

@@ -16,6 +16,7 @@ def stdout_is_closed() -> bool:
     except (OSError, ValueError):
         return False  # it is no file, as under pytest
     poll = select.poll()
+    # Asked for nothing, it reports errors alone.
     poll.register(descriptor, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 

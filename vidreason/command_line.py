@@ -25,6 +25,7 @@ class CommandLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the help if it was asked for, else the error; either ends the program."""
         given = list(self._given)
+        # Behind "--" nothing is an option.
         options = given[: given.index("--")] if "--" in given else given
         if any(name in options for name in _HELP):
             self.print_help()

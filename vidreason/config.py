@@ -85,6 +85,7 @@ class _Parser(CommandLineParser):
     schema: type[Any] | None = None
 
     def error(self, message: str) -> NoReturn:
+        # argparse tells of an unknown option by this message alone.
         _, unrecognised, options = message.partition("unrecognized arguments: ")
         if unrecognised and options.startswith("-"):
             name, _, value = options.lstrip("-").replace("=", " ").partition(" ")
@@ -134,6 +135,7 @@ def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str]
     if problems or more:
         raise ConfigurationError([*problems, *more])
     assert config is not None
+    # Configurations are written into run folders and checkpoints.
     refuse_secrets(dataclasses.asdict(cast(Any, config)))
     return config
 
@@ -201,6 +203,7 @@ def _read_file(file: str) -> Section:
         raise ValueError(f"--config: there is no file {file!r} (looked in {Path.cwd()})") from error
     if stat.S_ISDIR(status.st_mode):
         raise ValueError(f"--config: {file!r} is a folder; name a YAML file in it")
+    # Told apart before it is read: a pipe would be waited for.
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"--config: {file!r} is no regular file")
     if status.st_size > MAX_CONFIG_BYTES:
@@ -213,6 +216,7 @@ def _read_file(file: str) -> Section:
     except OSError as error:
         raise ValueError(f"--config: {file!r} cannot be read: {error.strerror}") from error
     try:
+        # Without the byte order mark that some editors put first.
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1

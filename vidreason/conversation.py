@@ -51,11 +51,12 @@ class Chat:
         """
         prompt = open_ended_prompt(checked_question(question))
         turns: list[Turn] = []
+        # Earlier questions in the form in which they were asked.
         for before, given in self.turns:
             turns += Turn("user", open_ended_prompt(before)), Turn("assistant", given.text)
         room, kept = self._room(decoding), turns
         while kept and room is not None and self._count_tokens(prompt, kept) > room:
-            kept = kept[2:]
+            kept = kept[2:]  # a question with its answer
         answer = self._generate(prompt, decoding, kept, evidence)
         if len(kept) < len(turns):
             cut = (

@@ -110,6 +110,7 @@ def spread_examples(examples: Sequence[Example], limit: int | None) -> list[Exam
     """
     by_corpus: dict[str, dict[tuple[str, str], list[Example]]] = {}
     for example in examples:
+        # An example without a group is one by itself.
         group = (example.group_id, "" if example.group_id else example.id)
         by_corpus.setdefault(example.corpus, {}).setdefault(group, []).append(example)
     # Groups i * n / number, for i from 0: evenly spread, the same ones at every call.

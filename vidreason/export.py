@@ -58,6 +58,7 @@ def reasoner_of_checkpoint(
         source=str(checkpoint),
         description="the reasoner that its configuration describes",
     )
+    # No weights of the language model were read: its hash tells whether it is the same.
     recorded_hash = record["frozen"].get("language_model")
     if recorded_hash is not None:
         model = config.language_model

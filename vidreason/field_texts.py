@@ -14,6 +14,7 @@ def field_texts(schema: type) -> dict[str, str]:
     application.
     """
     texts: dict[str, str] = {}
+    # From the oldest parent down, without object, so that a subclass has the last word.
     for base in reversed(schema.__mro__[:-1]):
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
@@ -24,6 +25,7 @@ def field_texts(schema: type) -> dict[str, str]:
         for node in definition.body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 name = node.target.id
+            # A text belongs to the field right above it.
             elif name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 texts[name] = " ".join(str(node.value.value).split())
                 name = ""

@@ -25,6 +25,7 @@ def read_json_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise ValueError(f"{path} is damaged: it is no regular file; {remedy}")
+        # Before it is read: a file of gigabytes would fill the memory.
         size = path.stat().st_size
         if size > max_bytes:
             raise ValueError(
@@ -36,6 +37,7 @@ def read_json_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is damaged: {error}; {remedy}") from error
     try:
+        # Strict where Python's parser is not: repeated keys, NaN, numbers of any length.
         value = json.loads(
             text,
             object_pairs_hook=_without_repeats,
@@ -90,6 +92,7 @@ def _no_constant(name: str) -> float:
 
 
 def _depth_exceeds(value: object, limit: int) -> bool:
+    # Level by level: recursion would end where the depth is to be told.
     level = [value]
     for _ in range(limit):
         level = [

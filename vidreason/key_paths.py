@@ -45,6 +45,7 @@ def similar_keys(schema: type, wanted: str) -> list[str]:
     names: dict[str, list[str]] = {}
     for path in key_paths(schema):
         parts = path.split(".")
+        # By the last name, and by the last two, joined as others write them.
         for name in dict.fromkeys((parts[-1], "_".join(parts[-2:]))):
             names.setdefault(name, []).append(path)
     last = wanted.rpartition(".")[2]

@@ -18,8 +18,8 @@ MAX_DEPTH = 32
 MAX_NODES = 20_000
 """Values of a file, those that aliases repeat counted again."""
 
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
-_REAL = re.compile(r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")  # 12, -3, 1_000
+_REAL = re.compile(r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")  # 1e-4, .5, 3.
 _NOT_FINITE = re.compile(r"[-+]?\.?(inf|nan|infinity)", re.IGNORECASE)
 _NULL = ("", "~", "null", "Null", "NULL")
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -27,7 +27,7 @@ _STRING_TAG = "tag:yaml.org,2002:str"
 _MERGE = "<<"
 _MAX_DIGITS = 40  # characters of a number; what is longer is text
 _INTERPOLATION = "${"
-_MISSING = re.compile(r"\\*\?\?\?")
+_MISSING = re.compile(r"\\*\?\?\?")  # OmegaConf's mark, also where it is escaped
 
 
 @dataclass(frozen=True)
@@ -310,6 +310,7 @@ class _Builder:
     def _scalar(self, event: Any, where: str) -> None:  # noqa: ANN401
         if event.tag not in (None, "!", _STRING_TAG):
             raise YamlError(f"{where}: the tag {event.tag!r}; a configuration has values only")
+        # Without quotes, and without the tag that makes it a text.
         plain = event.style in (None, "") and event.tag is None
         node = Scalar(event.value, where, plain, quoted=not plain)
         self._counted(1, where)
@@ -328,6 +329,7 @@ class _Builder:
         node: Items | Section = Section({}, where) if mapping else Items([], where)
         self._open.append(_Open(node, event.anchor))
         if event.anchor:
+            # Inside of itself it stands for nothing yet.
             self._anchors.pop(event.anchor, None)
             self._started[event.anchor] = self._count
         self._counted(1, where)
@@ -350,6 +352,7 @@ class _Builder:
         parent = self._open[-1]
         if isinstance(parent.node, Items):
             parent.node.items.append(node)
+        # A key, then its value.
         elif parent.key is None:
             if not isinstance(node, Scalar):
                 raise YamlError(f"{where}: a key that is no text")

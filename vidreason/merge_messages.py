@@ -33,6 +33,7 @@ def wrong_shape(kinds: tuple[Any, ...], node: Node, path: str) -> str:
     first = next(iter(node.items), "") if isinstance(node, Section) else ""
     if isinstance(node, Section):
         given = f"found the key {first!r}"
+    # The first of the types that wants another shape than what is written.
     for kind in kinds:
         if dataclasses.is_dataclass(kind):
             keys = [field.name for field in dataclasses.fields(kind) if field.init]
@@ -101,6 +102,7 @@ def one_line(error: Exception) -> str:
     """Return the message of an error on one line; OmegaConf's without what it adds."""
     message = str(error)
     if isinstance(error, OmegaConfBaseException):
+        # OmegaConf adds lines on its own objects.
         message = message.split("\n    full_key:")[0]
         if len(message) > _MAX_MESSAGE:
             half = _MAX_MESSAGE // 2

@@ -75,6 +75,7 @@ class PerceivedVideos:
                     raise
                 # The file is one of our own making.
                 raise VideoReadError("the given bytes", error.cause, error.detail) from None
+        # The latest at the end; the earliest goes first.
         self._tokens.move_to_end(key)
         while len(self._tokens) > _KEPT_VIDEOS:
             self._tokens.popitem(last=False)

@@ -207,6 +207,7 @@ class VideoPipeline:
         likelihoods = self._log_likelihoods([look.tokens, *without], prompt, options, mean=True)
         shares = likelihoods.softmax(1)  # (1 + P, options)
         index = int(shares[0].argmax())
+        # Of the chosen option with all parts, and without each: (1 + P,)
         answer = self._made(look, num_tokens, options[index], began, shares[:, index].log(), parts)
         return Choice(
             **vars(answer),
@@ -243,10 +244,12 @@ class VideoPipeline:
         if limit is None:
             return None
         decoding = decoding or self.reasoner.decoding
+        # Positions that are left beside the video and the answer.
         return int(limit) - self.reasoner.fusion.num_embeddings - decoding.max_new_tokens
 
     def _checked_length(self, prompt: str, earlier_turns: Sequence[Turn] = ()) -> int:
         """Return the tokens of a prompt; a ``ValueError`` if there is no room for an answer."""
+        # Room for one token is enough: an answer that is cut says so.
         number, room = self._num_tokens(prompt, earlier_turns), self._room(_SHORTEST)
         if room is not None and number > room:
             raise ValueError(
@@ -278,7 +281,7 @@ class VideoPipeline:
                 parts, without = parts_left_out(look.tokens)
             likelihoods = self._log_likelihoods(
                 [look.tokens, *without], prompt, [text], earlier_turns=earlier_turns
-            )[:, 0]
+            )[:, 0]  # (1 + P, 1) -> (1 + P,)
         answer = self._made(look, num_tokens, text, began, likelihoods, parts)
         if len(ids) >= decoding.max_new_tokens:
             cut = f"the answer was cut at max_new_tokens={decoding.max_new_tokens}"
@@ -306,6 +309,7 @@ class VideoPipeline:
             parts: The parts that were left out.
         """
         evidence = [
+            # By how much likelier the answer is with the part than without.
             part._replace(support=float(likelihoods[0] - without))
             for part, without in zip(parts, likelihoods[1:], strict=True)
         ]

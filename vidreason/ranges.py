@@ -23,6 +23,7 @@ def check_ranges(section: str, config: object, **ranges: tuple[float, float]) ->
     problems = []
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
+        # NaN lies in no range.
         if value is not None and not low <= value <= high:
             path = f"{section}.{name}" if section else name
             problems.append(f"{path} is {value}; it must be {_bounds(low, high)}")

@@ -55,6 +55,7 @@ class SecretFilter:
 
     def clean(self, text: str) -> str:
         """``text`` with ``[secret]`` for each stretch that tells of a secret."""
+        # As long as the text, so that places in one are those in the other.
         folded = text.translate(_FOLD)
         spans: list[tuple[int, int]] = []
         for window in self._windows:
@@ -64,6 +65,7 @@ class SecretFilter:
                 start = folded.find(window, start + 1)
         cleaned: list[str] = []
         end = 0
+        # Stretches that overlap or touch become one.
         for start, stop in sorted(spans):
             if start > end or not cleaned:
                 cleaned += [text[end:start], REPLACEMENT]
@@ -97,6 +99,7 @@ class SecretLogFilter(logging.Filter):
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
+        # The message has its arguments in it by now.
         record.msg, record.args = self._secrets.clean(record.getMessage()), ()
         return True
 
@@ -209,6 +212,7 @@ def _windows(secret: str) -> set[str]:
     raw = secret.encode("utf-8", "surrogatepass")
     written = {secret, quote(secret, safe=""), html.escape(secret), json.dumps(secret)[1:-1]}
     encoded = {raw.hex(), "".join(f"%{byte:02x}" for byte in raw)}
+    # A secret may begin at any of the three bytes that base64 writes as four signs.
     for shift in range(3):
         text = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
         # What depends on the neighbours in a longer text is left out.

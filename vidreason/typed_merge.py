@@ -83,12 +83,14 @@ def typed(schema: type[T], tree: Node) -> tuple[T | None, list[str]]:
     config = copy.deepcopy(_defaults(schema))  # type: ignore[arg-type]  # classes are hashable
     merging = _Merging(schema)
     merging.problems += not_literal(tree)
+    # OmegaConf converts nothing: _scalar has given each value its type.
     with flag_override(config, "convert", False):
         merging.section(config, schema, tree, "")
     if not merging.problems:
         try:
             value = OmegaConf.to_object(config)
         except (OmegaConfBaseException, ValueError):
+            # Which check failed, section by section.
             merging.check()
             if not merging.problems:
                 raise
@@ -142,6 +144,7 @@ class _Merging:
     def check(self) -> None:
         """Run the checks of the dataclasses of all sections in which everything fits."""
         failed: list[bool] = []
+        # The sections in it were checked before; what fails there would only fail here once more.
         for given in self._given:
             fails = not given.is_right or any(failed[given.first :])
             for key in map(str, given.config):
@@ -208,12 +211,13 @@ class _Merging:
                 # Entries of the default, which no file has replaced.
                 node = merged(_default_items(_present(parent, key), node.where), node)
             if isinstance(node, Items) and get_origin(kind) is list:
+                # What is written replaces the default's entries, and is not added to them.
                 child = _put_value(parent, key, [])
                 for index, item in enumerate(node.items):
                     self._put(child, key, get_args(kind)[0], item, f"{path}[{index}]")
                 return
         if isinstance(node, Emptied):
-            outer = {get_origin(kind) or kind for kind in kinds}
+            outer = {get_origin(kind) or kind for kind in kinds}  # list of list[int]
             fitting = [nothing for kind, nothing in _NOTHING if kind in outer]
             _put_value(parent, key, copy.copy(fitting[0]) if fitting else None)
             return
@@ -236,6 +240,7 @@ class _Merging:
             _put_value(parent, key, _anything(node))
 
     def _unknown(self, key: str, node: Section, path: str, known: list[str]) -> None:
+        # Entries of lists are named without their numbers there.
         plain = re.sub(r"\[\d+\]", "", path)
         if plain in RENAMED_KEYS:
             message = f"the key is now {RENAMED_KEYS[plain]}"
@@ -317,6 +322,7 @@ def _scalar(kinds: tuple[Any, ...], node: Scalar) -> Any:  # noqa: ANN401 - a pl
     # Text of YAML: the field's choices first, then null, truth values, numbers, and text.
     meant = plain_value(value) if node.plain else value
     for choice in choices(kinds):
+        # Python's 1 equals True, and is not meant by it.
         if any(type(choice) is type(each) and choice == each for each in (value, meant)):
             return choice
     if is_null(node):

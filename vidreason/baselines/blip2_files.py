@@ -96,7 +96,7 @@ def blip2_hash(folder: Blip2Folder, prefixes: Sequence[str]) -> str:
 
 def _needed_shards(folder: Path, prefixes: Sequence[str]) -> list[str]:
     if not (folder / _INDEX).is_file():
-        return ["model.safetensors"]
+        return ["model.safetensors"]  # a model in one file has no index
     shard_of = read_json_object(folder / _INDEX, _MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(shard_of, dict):
         raise ValueError(f"weights {str(folder / _INDEX)!r} are not an index of shards")

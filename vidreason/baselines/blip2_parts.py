@@ -168,6 +168,7 @@ def assemble(names: Names, read: Callable[[str], Tensor], keys: Iterable[str]) -
 
 def _vision_keys(key: str, prefix: str) -> tuple[str, ...]:
     name = prefix + _renamed(key, _VISION_NAMES)
+    # Official files hold the biases of queries and values apart from each other.
     if not name.endswith(_JOINED_BIAS):
         return (name,)
     block = name.removesuffix("qkv.bias")

@@ -171,6 +171,7 @@ def baseline_provenance(config: BaselineConfig) -> Provenance:
     rule = _NATIVE_RULE if config.num_frames is None else _SHARED_RULE
     frames = {"rule": rule, "num_frames": config.num_frames}
     if config.num_frames is None:
+        # What is a system's own rule depends on the system.
         frames["kind"] = config.kind
     return Provenance(
         model=f"{config.kind}:{digest_of([system.identity(config), config.dtype])}",

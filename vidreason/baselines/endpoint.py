@@ -81,6 +81,7 @@ class Endpoint(System):
         self._budget = RequestBudget(
             self._cache, self._model_id, config.max_requests, "baselines: max_requests"
         )
+        # Pictures are taken by all; for videos it is found out with the first batch that has one.
         self._takes_video = config.frames_as == "images"
         from vidreason.endpoints.client import ChatEndpoint  # needs a package of an extra
 
@@ -169,6 +170,7 @@ class Endpoint(System):
                 "%s: %d of %d requests have no answer, such as one of which it says: %s",
                 *(self._model_id, len(refused), len(replies), printable(refused[0])),
             )
+        # Each reply for all requests that are alike.
         by_key = dict(zip(different, replies, strict=True))
         return [_as_reply(by_key[key]) for key in keys]
 
@@ -249,6 +251,7 @@ def _fields(config: BaselineConfig, decoding: DecodingConfig) -> dict[str, Any]:
             "greedy or nucleus"
         )
     fields |= config.request_fields
+    # A null of the configuration also leaves out a field that is set here.
     return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -24,6 +24,7 @@ class EpochLossModule(LightningModule):
 
     def record_loss(self, loss: Tensor, batch_size: int) -> None:
         """Log the mean loss of a batch as ``train/loss``, and count it in the epoch's."""
+        # Not as a number yet: that would wait for the device in each step.
         self._losses.append((loss.detach(), batch_size))
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch_size)
 
@@ -40,6 +41,7 @@ class EpochLossModule(LightningModule):
         """
         if not self._losses:
             raise ValueError("no sample of an epoch could be read: there is nothing to learn from")
+        # Weighted by size, as batches may be of several sizes.
         total = sum(float(loss) * size for loss, size in self._losses)
         self.epoch_losses.append(total / sum(size for _, size in self._losses))
 

@@ -92,7 +92,9 @@ class _Changed:
 
 def _of_first_half(rule: FrameRule) -> FrameRule:
     if isinstance(rule, LastFrames):
+        # Its frames count back from an end, so that the end moves.
         return replace(rule, share=rule.share / 2)
+    # The rule sees a video of half as many frames.
     return lambda available: rule(max(available // 2, 1))
 
 

@@ -52,6 +52,7 @@ def text_request(
     if not earlier_turns:
         return FrameRequest(prompt, shown)
     system, turns = split_system(earlier_turns)
+    # The first question is the one that frames are put before.
     first, *later = [*turns, Turn("user", prompt)]
     return FrameRequest(
         first.text,
@@ -119,6 +120,7 @@ def unseen_video(model_id: str, shown: ChatReply, blind: ChatReply) -> str:
         shown: Reply to a question with a video.
         blind: Reply to the question alone.
     """
+    # A server that counts no tokens gives 0, which is no proof either.
     if 0 < blind.num_prompt_tokens < shown.num_prompt_tokens:
         return ""
     return (

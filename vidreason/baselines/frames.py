@@ -36,6 +36,7 @@ class LastFrames:
         """
         start = float(seconds[0])
         end = start + self.share * (end_seconds - start)
+        # Seconds before the end: (num_frames,)
         steps = np.arange(self.num_frames, 0, -1) / self.frames_per_second
         times = np.maximum(end - steps, start)
         return [int(index) for index in frame_indices_at(seconds, times)]

@@ -135,7 +135,9 @@ def load_sources(
     state: dict[str, Tensor] = {}
     for source in sources:
         for key in source.names:
+            # One tensor at a time, so that the file's copy of each is gone before the next is read.
             state[key] = move(key, assemble(source.names, source.file.read, [key])[key])
+    # Assigned: what is on the meta device cannot be copied into.
     module.load_state_dict(state, assign=True)
 
 
@@ -166,6 +168,7 @@ def convert(
             raise ValueError(f"weights {path!r}: {shown}; they are of another model")
         tensors = {key: file.read(key).contiguous() for key in kept}
     with atomic_file(target) as output:
+        # The checkpoint's hash marks the file as converted, which checkpoint_fidelity looks for.
         output.write(save(tensors, {**metadata, "sha256": hash_file(path)}))
 
 

@@ -193,6 +193,7 @@ class SystemAnswerer(Answerer):
 
     def method(self, capability: Capability) -> Callable[..., list[Reply]] | None:
         """The function behind a capability; None if the system does not have it."""
+        # The class is asked, so that nothing has to be loaded.
         if getattr(self._system, capability) is getattr(System, capability):
             return None
         return super().method(capability)
@@ -211,6 +212,7 @@ class SystemAnswerer(Answerer):
             else:
                 videos.append(videos[-1])
             previous = example
+        # Questions whose video cannot be read are not asked.
         readable = [video for video in videos if isinstance(video, Frames)]
         questions = [
             example if self._system.takes_turns else _in_one_text(example)
@@ -219,6 +221,7 @@ class SystemAnswerer(Answerer):
         ]
         replies: list[Reply] = []
         if readable:
+            # Weights are loaded here, with the first video that can be read.
             with torch.inference_mode():
                 replies = getattr(self._load(), capability)(readable, questions)
         # Replies back in the places of the questions that could be asked.

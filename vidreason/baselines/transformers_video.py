@@ -62,8 +62,10 @@ class TransformersVideo(System):
         form = chat_form(parts.template, self._tokenizer, self._where)
         self._end_of_turn = end_of_turn_id(form.with_video, self._tokenizer, self._where)
         ends = [self._end_of_turn, self._tokenizer.eos_token_id, *parts.stop_ids]
+        # Each once; an end that tokenizer or folder do not name is None.
         self._stop_ids = list(dict.fromkeys(i for i in ends if isinstance(i, int)))
         pad_id = self._tokenizer.pad_token_id
+        # Padding is masked: any token will do where the tokenizer has none for it.
         self._pad_id: int = self._end_of_turn if pad_id is None else pad_id
         self._inputs = VideoInputs(
             parts.processor, form, parts.placeholders, config.max_pixels, self._where
@@ -148,7 +150,7 @@ class TransformersVideo(System):
         rows = self._rows(videos, questions)
         replies = [_counted(row) for row in rows]
         for indices, batch in self._batches(rows):
-            length = batch["input_ids"].shape[1]
+            length = batch["input_ids"].shape[1]  # of the padded prompts
             for index, ids in zip(
                 indices,
                 continued(self._model, batch, self._decoding, self._stop_ids),
@@ -170,6 +172,7 @@ class TransformersVideo(System):
         for row, example in zip(rows, examples, strict=True):
             answers = [self._inputs.continuation(row, letter) for letter in letters(example)]
             shared, of_letters = letter_tokens(answers, self._where)
+            # With what all letters begin with in the prompt, the next token tells them apart.
             tokens.append(of_letters)
             scored.append(row.extended(shared))
         replies = [_counted(row) for row in rows]
@@ -189,6 +192,7 @@ class TransformersVideo(System):
             [*self._inputs.continuation(row, option), self._end_of_turn]
             for option in example.options
         ]
+        # One prompt at a time: its keys and values serve all of its options.
         totals = text_log_likelihoods(self._model, self._joined([row]), options)
         counts = [len(ids) for ids in options]
         return replace(

@@ -166,6 +166,7 @@ def load_model(
             config, dtype=dtype, attn_implementation="sdpa"
         )
         model = VideoChatGPTModel(vision, language_model)
+    # Without memory still, for a probe that has to run a model without values.
     structure = copy.deepcopy(language_model)
     tensors = _read(folder, checkpoint, _official_shapes(model))
     targets = {_our_name(key): value.to(device, dtype) for key, value in tensors.items()}
@@ -173,6 +174,7 @@ def load_model(
     model.load_state_dict(targets | _tower(vision), assign=True)
     # A buffer that follows from the sizes, and is in no file.
     language_model.model.rotary_emb = LlamaRotaryEmbedding(config)
+    # Each call says what ends its texts.
     language_model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=None
     )

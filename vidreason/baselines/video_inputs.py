@@ -121,6 +121,7 @@ class VideoInputs:
     ) -> None:
         self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
         self._texts = PlainTexts(self.tokenizer)
+        # A copy, so that the caller's processor keeps its tokenizer.
         self._processor = copy.copy(processor)
         self._processor.tokenizer = self._texts
         self._form = form
@@ -151,7 +152,7 @@ class VideoInputs:
         video = {} if blind else self._video(frames)
         inputs = dict(self._processor(text=[form.prompt], return_tensors="pt", **video))
         ids = inputs.pop("input_ids")[0].tolist()
-        del inputs["attention_mask"]
+        del inputs["attention_mask"]  # one row has no padding
         per_token = {name: inputs.pop(name)[0].tolist() for name in _PER_TOKEN if name in inputs}
         visual = {name: torch.as_tensor(value) for name, value in inputs.items()}
         self._check_size(video, visual)
@@ -179,6 +180,7 @@ class VideoInputs:
         if not self._side or "video_grid_thw" not in visual:
             return
         patch = self._processor.video_processor.patch_size
+        # The grid counts patches: (frames, rows, columns), of which the latter two are a size.
         size = [patch * int(number) for number in visual["video_grid_thw"][0][1:]]
         expected = list(video["videos"][0].shape[-2:])
         if size != expected:
@@ -263,6 +265,7 @@ def batches_of(rows: Sequence[PromptRow]) -> list[list[int]]:
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, row in enumerate(rows):
         shapes = tuple((name, value.shape[1:]) for name, value in sorted(row.visual.items()))
+        # Rows with an input that cannot be joined have a group each.
         alone = index if row.visual.keys() - _JOINED else None
         groups.setdefault((alone, *shapes), []).append(index)
     return list(groups.values())

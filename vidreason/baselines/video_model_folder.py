@@ -99,6 +99,7 @@ def load_video_model(config: BaselineConfig, device: torch.device) -> VideoModel
         # Released files hold leftovers, such as buffers of older versions.
         dropped_prefixes=("",),
     )
+    # One id, several, or None.
     stop_ids = model.generation_config.eos_token_id if model.generation_config else None
     # Recommendations of the folder, such as a penalty, are not used: decoding has one place.
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
@@ -113,6 +114,7 @@ def load_video_model(config: BaselineConfig, device: torch.device) -> VideoModel
 
 
 def _template(processor: Any, model_type: str, where: str) -> str:  # noqa: ANN401 - of transformers
+    # A processor may have several templates, by name.
     template = processor.chat_template or processor.tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")

@@ -48,6 +48,7 @@ class BatchResults:
 
     def replies(self, content: bytes) -> Iterator[tuple[str, ChatReply]]:
         """Yield the replies in a file, each with its ``custom_id``; not cleaned of secrets."""
+        # Bytes: lines of a text would also end at U+2028, which JSON may hold.
         for number, line in enumerate(io.BytesIO(content), start=1):
             if not line.strip():
                 continue
@@ -68,6 +69,7 @@ class BatchResults:
             elif key in self._seen:
                 self._count("duplicate", f"line {number}: {key}")
             else:
+                # The first line of a request counts, whatever it holds.
                 self._seen.add(key)
                 reply = self._reply(value)
                 if reply is not None:
@@ -89,6 +91,7 @@ class BatchResults:
 
     def _reply(self, value: dict[str, Any]) -> ChatReply | None:
         response = value.get("response")
+        # No HTTP response: an error of the batch itself, such as that it has expired.
         if not isinstance(response, dict):
             error = value.get("error")
             error = error if isinstance(error, dict) else {}
@@ -96,6 +99,7 @@ class BatchResults:
             return None
         status, body = response.get("status_code"), response.get("body")
         if status == 200:
+            # A model has worked on it, whatever the form of its reply.
             self.num_paid += 1
             try:
                 return reply_of(body)
@@ -114,6 +118,7 @@ class BatchResults:
             content = json.dumps({"error": error}).encode()
         except RecursionError:
             error, content = None, b"{}"
+        # The exception that a request by itself would have raised, so that one rule judges both.
         request = httpx2.Request("POST", self._config.base_url)
         answer = httpx2.Response(status, content=content, request=request)
         raised = openai.APIStatusError(f"status {status}", response=answer, body=error)

@@ -81,7 +81,7 @@ class BatchEndpoint(ChatEndpoint):
         """
 
         async def send() -> str:
-            file.seek(0)
+            file.seek(0)  # another try sends it from its start
             raw = await self._client.files.with_raw_response.create(
                 file=("requests.jsonl", file, "application/jsonl"), purpose="batch"
             )
@@ -104,6 +104,7 @@ class BatchEndpoint(ChatEndpoint):
             nonlocal is_first
             if not is_first and (created := await self._find(tag, input_file)):
                 return created
+            # Before it is sent: a try that ends without an answer may have created a batch.
             is_first = False
             raw = await self._client.batches.with_raw_response.create(
                 completion_window=_WINDOW,
@@ -177,6 +178,7 @@ class BatchEndpoint(ChatEndpoint):
                     return self._batch(item)
             if not items or not page.get("has_more"):
                 return None
+            # It becomes a part of the next URL.
             after = self._id(items[-1].get("id"), "of a batch")
         raise BadReplyError(f"the list of batches has more than {_MAX_PAGES} pages")
 
@@ -191,6 +193,7 @@ class BatchEndpoint(ChatEndpoint):
                 now = datetime.datetime.now(datetime.UTC)
                 failure = failure_of(error, self._config, now)
                 if attempt == last or not failure.passing:
+                    # Its text may tell of the key, and is shown as the cause.
                     self._secrets.clean_exception(error)
                     raise self._final(failure, attempt) from error
             await self._sleep(self._wait(attempt, failure.retry_after))

@@ -63,6 +63,7 @@ class RequestBudget:
                 "WHERE model = ? AND (? IS NULL OR requests + ? <= ?)",
                 (count, self._model_id, self._limit, count, self._limit),
             )
+        # No row was changed: with these the limit would be passed.
         if not counted.rowcount:
             raise BudgetSpentError(
                 f"{self._field}={self._limit} requests are spent ({self._cache.path} counts them); "

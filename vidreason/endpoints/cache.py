@@ -67,6 +67,7 @@ class ReplyCache:
             return stored
         reply = send()
         self.put(model_id, [(key, reply)])
+        # Another process may have stored a reply meanwhile: all read the same one.
         return self.stored(key) or reply
 
     def put(self, model_id: str, replies: Iterable[tuple[str, ChatReply]]) -> int:
@@ -94,6 +95,7 @@ class ReplyCache:
         """
         try:
             connected = sqlite3.connect(self.path, timeout=_BUSY_SECONDS)
+            # Of the two, the connection's own context commits or rolls back, and does not close.
             with closing(connected) as connection, connection:
                 yield connection
         except sqlite3.Error as error:
@@ -128,6 +130,7 @@ def store_reply(connection: sqlite3.Connection, model_id: str, key: str, reply: 
 
 def stored_reply(connection: sqlite3.Connection, key: str) -> ChatReply | None:
     """Return the reply of a key, as :meth:`ReplyCache.stored` does."""
+    # Replies of earlier versions have no row of tokens.
     query = (
         "SELECT output, problem, COALESCE(prompt, 0), COALESCE(generated, 0), COALESCE(cached, 0) "
         "FROM outputs LEFT JOIN tokens USING (key) WHERE key = ?"

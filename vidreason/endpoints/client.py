@@ -88,8 +88,10 @@ class ChatEndpoint:
             verify=_certificates(config.base_url), trust_env=False, limits=limits, proxy=proxy
         )
         self._client = openai.AsyncOpenAI(
+            # The package wants a key; the transport sends the true one.
             api_key="held by the transport",
             base_url=config.base_url,
+            # Tries, their times and redirects are decided here, not by the package.
             max_retries=0,
             timeout=None,
             http_client=httpx2.AsyncClient(
@@ -160,13 +162,14 @@ class ChatEndpoint:
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError as error:
-            work.close()
+            work.close()  # a coroutine that never runs would warn
             raise EndpointUnavailableError(f"{self._config.base_url}: closed already") from error
         try:
             return future.result()
         except CancelledError as error:
             raise EndpointUnavailableError(f"{self._config.base_url}: closed meanwhile") from error
         except KeyboardInterrupt:
+            # It would go on in the thread of the loop.
             future.cancel()
             raise
 
@@ -182,12 +185,14 @@ class ChatEndpoint:
                 if self._rates is not None:
                     num_tokens = reply.num_prompt_tokens + reply.num_generated_tokens
                     self._rates.settle(reserved, num_tokens)
+                # The last one is taken as it is: an empty text may be all that the model says.
                 if reply.text.strip() or reply.problem or attempt == last:
                     return reply
                 raise BadReplyError("the reply has no text")
             except Exception as error:
                 now = datetime.datetime.now(datetime.UTC)
                 failure = failure_of(error, self._config, now)
+                # Before the exception ends the tries, so that the count is right in any case.
                 if self._budget is not None and failure.unpaid:
                     await asyncio.to_thread(self._budget.give_back)
                 self._slow_down(failure, reserved)
@@ -240,6 +245,7 @@ class ChatEndpoint:
         )
 
     def _shown(self, message: str) -> str:
+        # Cut before it is cleaned: a message of an endpoint may be as long as a whole reply.
         cleaned = self._secrets.clean(message[: 8 * _MAX_MESSAGE_CHARS])
         return printable(cleaned, _MAX_MESSAGE_CHARS)
 
@@ -248,6 +254,7 @@ class ChatEndpoint:
         others = [task for task in asyncio.all_tasks() if task is not mine]
         for task in others:
             task.cancel()
+        # Tasks end before the connections that they use are closed.
         await asyncio.gather(*others, return_exceptions=True)
         await self._client.close()
         await asyncio.sleep(0)  # lets the transports of the loop say goodbye
@@ -264,4 +271,5 @@ def _secret_parts(key: str, proxy: str | None) -> list[str]:
     if proxy is None:
         return [key]
     url = httpx2.URL(proxy)
+    # User and password also by themselves, as an error may name one without the rest of the URL.
     return [key, proxy, url.username, url.password]

@@ -52,6 +52,7 @@ def failure_of(error: Exception, config: EndpointConfig, now: datetime.datetime)
     match error:
         case BadReplyError():
             return Failure(message=str(error))
+        # Before OSError, of which it is a kind.
         case TimeoutError():
             return Failure(
                 message=f"no whole reply within timeout_seconds={config.timeout_seconds:g}"
@@ -68,6 +69,7 @@ def failure_of(error: Exception, config: EndpointConfig, now: datetime.datetime)
             return Failure(
                 message=f"{_named(causes[-1])}{hint}",
                 passing=not certificate,
+                # Never even connected.
                 unpaid=any(isinstance(one, httpx2.ConnectError) for one in causes),
             )
     return Failure(message=f"the openai package failed with {_named(error)}", passing=False)
@@ -83,6 +85,7 @@ def _status_failure(
         return Failure(
             message=f"the account has no credit (status {status}): {reason}", passing=False
         )
+    # Server errors, and statuses of no known kind, may pass.
     if status in _PASSING_STATUS or not 300 <= status < 500:
         return Failure(
             message=f"status {status}: {reason}", retry_after=retry_after_seconds(headers, now)
@@ -120,6 +123,7 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime.datetime) -> f
     """Return the seconds of ``Retry-After``, given as a number or a date; 0 without any."""
     text = headers.get("Retry-After", "").strip()[:64]
     try:
+        # Not a standard header, in milliseconds: it comes first, as the finer one.
         seconds = float(headers.get("Retry-After-Ms", "x").strip()[:64]) / 1000
     except ValueError:
         try:
@@ -127,6 +131,7 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime.datetime) -> f
         except ValueError:
             try:
                 date = email.utils.parsedate_to_datetime(text)
+                # A date without a zone is taken for UTC.
                 seconds = (date.replace(tzinfo=date.tzinfo or datetime.UTC) - now).total_seconds()
             except (ValueError, TypeError, IndexError, OverflowError):
                 return 0.0
@@ -136,6 +141,7 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime.datetime) -> f
 def _causes(error: BaseException) -> list[BaseException]:
     """Return an exception and its causes, outermost first."""
     causes = [error]
+    # At most ten: causes may lead back to each other.
     while len(causes) < 10 and (deeper := causes[-1].__cause__ or causes[-1].__context__):
         causes.append(deeper)
     return causes

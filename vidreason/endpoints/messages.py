@@ -43,6 +43,7 @@ def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     Raises:
         ValueError: A part is of another kind, or together they are too large for a request.
     """
+    # Only texts are changed: media are base64, in which no such string can be.
     plain = [{**message, "content": _plain_content(message["content"])} for message in messages]
     size = sum(_size(message["content"]) for message in plain)
     if size > MAX_REQUEST_BYTES:
@@ -57,6 +58,7 @@ def encodable(value: Any) -> Any:  # noqa: ANN401 - JSON
     """Return ``value`` with ``?`` for each unpaired surrogate, which no request can carry."""
     match value:
         case str():
+            # Strict UTF-8 would refuse half a character, which a model or a file may give.
             return value.encode("utf-8", "replace").decode()
         case list():
             return [encodable(item) for item in value]

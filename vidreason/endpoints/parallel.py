@@ -26,4 +26,5 @@ def in_parallel(
         close()
         raise
     finally:
+        # Waits for what is under way, and begins nothing more.
         pool.shutdown(cancel_futures=True)

@@ -74,6 +74,7 @@ class RateLimits:
             return
         self._tokens.level += reserved - num_tokens
         self._num_settled += 1
+        # The mean of all at first, then each new reply counts a fiftieth.
         step = 1 / min(self._num_settled, _REMEMBERED)
         self._mean += (num_tokens - self._mean) * step
 
@@ -98,6 +99,7 @@ class _Bucket:
         """Add what has grown in ``seconds``; a new bucket begins with what one request needs."""
         if self._per_second is None:
             return
+        # At least one request's need: a larger one would else wait for ever.
         capacity = max(need, self._per_second * _BURST_SECONDS)
         if self._is_new:
             self.level, self._is_new = need, False

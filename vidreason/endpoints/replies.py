@@ -61,6 +61,7 @@ def reply_of(body: object) -> ChatReply:
         BadReplyError: It is not of the form.
     """
     answer = _object(body, "the reply")
+    # Some services answer an error with status 200.
     if answer.get("error"):
         raise BadReplyError(f"the reply is an error: {_message_of(answer['error'])}")
     choices = answer.get("choices")
@@ -98,6 +99,7 @@ def _json(body: bytes) -> Any:  # noqa: ANN401 - JSON
     if not body.strip():
         raise BadReplyError("the reply is empty")
     try:
+        # Without the byte order mark that some servers begin with.
         return json.loads(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadReplyError("the reply is not UTF-8") from error

@@ -51,6 +51,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         headers = httpx2.Headers(
             {name: request.headers[name] for name in _SENT if name in request.headers}
         )
+        # Compression is not asked for; a server that compresses all the same is read in _body.
         headers["Accept"], headers["Accept-Encoding"] = "application/json", "identity"
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -94,6 +95,7 @@ async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
     async with aclosing(response.aiter_bytes()) as pieces:
         async for piece in pieces:
             body += piece
+            # Decompressed and as received: either may be the larger one.
             if max(len(body), response.num_bytes_downloaded) > max_bytes:
                 raise BadReplyError(f"the reply has more than {max_bytes} bytes")
     return bytes(body)

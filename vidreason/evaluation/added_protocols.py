@@ -44,5 +44,6 @@ def _added_protocol(name: str) -> Protocol:
             functions[f"{field}[{score!r}].applies"] = named[score].applies
     for field, function in functions.items():
         where = f"{part_name(PROTOCOL_GROUP, name)}: its {field}"
+        # A function that takes something else would fail only when the answers are scored.
         check_call(where, function, accuracy, "accuracy")
     return protocol

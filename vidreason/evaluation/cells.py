@@ -92,6 +92,7 @@ def with_difference(cell: Cell, first: Seeds, second: Seeds, *, over_seeds: bool
         ValueError: The items are not the same.
     """
     items = first[0]
+    # Values are paired by their positions.
     ids = [item.id for item in items]
     if any([item.id for item in seed] != ids for seed in (*first, *second)):
         raise ValueError(f"the runs do not answer the same questions of {cell.corpus} {cell.group}")

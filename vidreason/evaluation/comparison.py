@@ -106,6 +106,7 @@ def comparison_tables(
     items, others = run_items(runs, protocols).values()
     cells = {
         column: (
+            # Each run is a single seed.
             with_difference(make_cell(column, [of_column]), [of_column], [others[column]]),
             make_cell(column, [others[column]]),
         )

@@ -137,7 +137,7 @@ def _said(clause: str) -> Words:
 
 
 def _overlap(told: Sequence[Hashable], expected: Sequence[Hashable]) -> Overlap:
-    matched = Counter(told) & Counter(expected)
+    matched = Counter(told) & Counter(expected)  # of each thing the smaller count
     return Overlap(matched.total(), len(told), len(expected))
 
 
@@ -151,6 +151,7 @@ def _order(told: Sequence[Words], expected: Sequence[Words]) -> float | None:
     for step in told:
         if positions.get(step):
             position = positions[step].popleft()
+            # Pairs in order: this step and each former one that comes before it in the reference.
             num_in_order += bisect(before, position)
             insort(before, position)
     num_pairs = len(before) * (len(before) - 1) // 2

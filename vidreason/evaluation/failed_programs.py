@@ -42,6 +42,7 @@ def program_failure_tables(counts: Mapping[str, ProgramFailures]) -> list[Table]
 
 
 def _counts(predictions: Sequence[BenchmarkPrediction]) -> ProgramFailures:
+    # Programs that were run have this entry, even without a call.
     records = [row.record for row in predictions if "calls" in row.record]
     kinds = Counter(str(_kind(record)) for record in records if "failure" in record)
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))

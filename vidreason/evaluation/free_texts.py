@@ -100,6 +100,7 @@ def _scores(
 
     def bleu_n(indices: NDArray[np.intp], order: int) -> float:
         sums = counts[indices].sum(axis=0).tolist()
+        # Matches and guesses by order, then the two lengths, as they were joined above.
         drawn = BleuCounts(tuple(sums[:MAX_ORDER]), tuple(sums[MAX_ORDER:-2]), *sums[-2:])
         return bleu_of_counts([drawn])[order - 1]
 

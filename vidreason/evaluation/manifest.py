@@ -102,6 +102,7 @@ def manifest_from_json(values: Mapping[str, Any], source: str) -> Manifest:
         ValueError: They are no manifest, or were changed since.
     """
     described = {name: value for name, value in values.items() if name not in _HASHES}
+    # It is left out where there are no facts, see _values.
     described.setdefault("system", {})
     if described.keys() == {item.name for item in fields(Manifest)}:
         manifest = Manifest(**described)
@@ -134,5 +135,6 @@ def digest_of(values: Iterable[Any]) -> str:
     """16 hex digits for JSON values one after another."""
     digest = hashlib.sha256()
     for value in values:
+        # Each value ends with its line, so that two never read as another two.
         digest.update(json.dumps(value, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()[:16]

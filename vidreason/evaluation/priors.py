@@ -42,6 +42,7 @@ def fit_majority(train: Iterable[Example]) -> MajorityBaseline:
     positions: dict[tuple[str, str], Counter[int]] = {}
     texts: dict[tuple[str, str], Counter[str]] = {}
     for example in train:
+        # Over all types as well, for types that training does not have.
         for key in ((example.corpus, example.question_type), (example.corpus, _ANY)):
             if example.answer_index is not None:
                 positions.setdefault(key, Counter())[example.answer_index] += 1
@@ -68,6 +69,7 @@ class RandomAnswerer(Answerer):
         """Choose each option with the same probability."""
         replies = []
         for example in examples:
+            # An id may hold half a character, as JSON allows.
             digest = hashlib.sha256(f"{self._seed} {example.id}".encode("utf-8", "surrogatepass"))
             number = int.from_bytes(digest.digest())
             replies.append(_choice(example, number % len(example.options)))
@@ -154,6 +156,7 @@ def _frequencies(counts: Counter[str]) -> tuple[Future, ...]:
     """The most frequent events with their shares of all."""
     total = counts.total()
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    # An answer without a word is no event.
     shares = [(event, count / total) for event, count in ordered if event]
     return tuple(Future(event, math.log(share), share) for event, share in shares[:_MAX_EVENTS])
 

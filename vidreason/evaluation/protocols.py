@@ -51,6 +51,7 @@ def chance(
     """
     options, reference = prediction.options, prediction.reference
     if options:
+        # Of options, one is right even where the file hides which.
         return max(len(right_options(prediction)), 1) / len(options)
     known = known_answers.get((prediction.corpus, prediction.question_type))
     if not known or not isinstance(reference, tuple):
@@ -208,6 +209,7 @@ def future_hit(prediction: BenchmarkPrediction, *, first: int) -> float | None:
     if prediction.prompt == FUTURE_PREDICTION_PROMPT:
         events = [item.event for item in parse_predictions(prediction.output).items]
     else:
+        # Another prompt asks for one event, without the form of predictions.
         events = [event] if (event := short_answer(prediction.output)) else []
     if prediction.error or not events or not isinstance(prediction.reference, tuple):
         return None
@@ -222,6 +224,7 @@ def justified_hit(prediction: BenchmarkPrediction) -> float | None:
     """
     hit = future_hit(prediction, first=1)
     if not hit or prediction.prompt != FUTURE_PREDICTION_PROMPT:
+        # None stays None; a miss, and a hit of a prompt that asks for no reason, become 0.
         return hit and 0.0
     told = parse_predictions(prediction.output).items[0]
     return float(

@@ -250,6 +250,7 @@ def _not_applicable(runs: Runs) -> list[str]:
     """Runs that could not be made at all, with the reason that their rows give."""
     names: dict[str, list[str]] = {}
     for name, rows in runs.items():
+        # Entries that are no capability are reasons.
         for reason in {row.missing_capability for row in rows}.difference(_CAPABILITIES):
             names.setdefault(reason, []).append(name)
     return [f"{', '.join(of)}: {NOT_APPLICABLE}, because {why}" for why, of in names.items()]

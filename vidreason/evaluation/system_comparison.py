@@ -74,6 +74,7 @@ def compare_systems(
     _check_columns(columns, items)
     cells = {
         title: {
+            # The first system has no difference to itself.
             column: _cell(column, seeds, () if seeds is first else first)
             for column in columns
             if _answers(seeds, column)
@@ -112,7 +113,7 @@ def _by_corpus(run: Run) -> dict[str, Run]:
     for row in run.predictions:
         rows.setdefault(row.corpus, []).append(row)
     return {
-        corpus: Run(name=run.name, predictions=of_corpus, manifest=None)
+        corpus: Run(name=run.name, predictions=of_corpus, manifest=None)  # rows alone are compared
         for corpus, of_corpus in rows.items()
     }
 

@@ -38,6 +38,7 @@ def system_tables(comparison: SystemComparison) -> list[Table]:
     if comparison.chances:
         chances = [value_text(comparison.chances.get(column)) for column in comparison.columns]
         scores.append((CHANCE, *chances))
+    # The first system has no difference to itself.
     differences = [
         (title, *(_difference_text(cells.get(column)) for column in comparison.columns))
         for title, cells in others
@@ -87,6 +88,7 @@ def _asked_otherwise(first: Run, run: Run) -> list[str]:
     if first.manifest is None or run.manifest is None:
         return []
     shared = first.manifest.questions.keys() & run.manifest.questions.keys()
+    # Of the corpora that both answer: one that a run lacks is no difference in how it was asked.
     a, b = (
         replace(
             manifest,
@@ -136,6 +138,7 @@ def _column_text(column: Column, comparison: SystemComparison) -> str:
     corpus, group = column
     if not cells:
         return f"{corpus} {group}"
+    # The measure, where neither the column's name nor the title says it.
     measure = "" if cells[0].measure in (ACCURACY, group) else f", {cells[0].measure}"
     name = corpus if group == ALL else f"{corpus} {group}"
     return f"{name}{measure} (n={cells[0].num_items})"

@@ -177,6 +177,7 @@ def none_for_nan(value: float) -> float | None:
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[str | float | None]]) -> str:
     """Rows as CSV for other programs; see :func:`csv_value`."""
     text = io.StringIO()
+    # The module's own line end is that of Windows.
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(map(csv_value, row) for row in rows)
@@ -185,7 +186,7 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable[str | float | None]]
 
 def csv_value(value: str | float | None) -> str:
     """A number with six digits; empty for None and NaN."""
-    if value is None or value != value:
+    if value is None or value != value:  # NaN
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 

@@ -51,4 +51,5 @@ def _means(rows: Sequence[BenchmarkPrediction]) -> dict[str, int | None]:
 
 
 def _rounded(values: Sequence[Any]) -> int | None:
+    # The mean, halves rounded up, in whole numbers alone.
     return (2 * sum(values) + len(values)) // (2 * len(values)) if values else None

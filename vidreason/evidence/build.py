@@ -67,6 +67,7 @@ def signal_source(
     """
     if config.kind == "reasoner":
         return _reasoner_signals(config, device, reader, control)
+    # Yes and no are scored as texts, whatever the configuration says of options.
     system = replace(
         config.system, kind=config.kind, weights={"model": config.model}, option_scoring="text"
     )
@@ -99,6 +100,7 @@ def calibration_of(config: VerifierConfig, source: SignalSource) -> Calibration:
                 "fit one with `python -m experiments.verify`, and name it by verifier.calibration"
             )
     calibration = read_calibration(path)
+    # One that does not say what it was fitted on is taken to fit.
     fitted_on = calibration.provenance.get("model", source.source_id)
     if fitted_on != source.source_id:
         raise ValueError(

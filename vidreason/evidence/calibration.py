@@ -96,6 +96,7 @@ def fit_calibration(
     if not np.isfinite(values).all():
         raise ValueError("a signal is not finite; its model is damaged")
     slopes, intercept = _fitted(values, truth)
+    # The threshold is of probabilities that other videos gave: a claim's own fit would flatter it.
     unseen = _by_other_videos(values, truth, cluster_numbers(videos) % _NUM_FOLDS)
     return Calibration(
         weights=dict(zip(names, map(float, slopes), strict=True)),
@@ -109,6 +110,7 @@ def _by_other_videos(values: Floats, truth: NDArray[np.bool_], folds: NDArray[np
     """Return each claim's probability by weights that were fitted on the other folds."""
     probabilities = np.empty(len(values))
     for fold in np.unique(folds):
+        # Whole videos are left out: claims of one are alike.
         others = folds != fold
         if truth[others].all() or not truth[others].any():
             others = np.ones(len(values), dtype=bool)  # too few videos to leave some out
@@ -120,10 +122,14 @@ def _by_other_videos(values: Floats, truth: NDArray[np.bool_], folds: NDArray[np
 def _fitted(values: Floats, truth: NDArray[np.bool_]) -> tuple[Floats, float]:
     """Return weights and intercept for claims of both kinds."""
     means, spreads = values.mean(axis=0), values.std(axis=0)
+    # A signal that never varies is 0 in all rows below, and gets no weight.
     spreads[spreads == 0] = 1.0
+    # (claims, signals) -> (claims, signals + 1), the last column for the intercept.
     scaled = np.hstack([(values - means) / spreads, np.ones((len(values), 1))])
+    # True and false claims count the same in all.
     weights = np.where(truth, 0.5 / truth.sum(), 0.5 / (~truth).sum()) * len(truth)
     fitted = _logistic_regression(scaled, truth.astype(np.float64), weights)
+    # Back from standardised signals to those that are given.
     slopes = fitted[:-1] / spreads
     return slopes, float(fitted[-1] - slopes @ means)
 
@@ -186,10 +192,12 @@ def _sigmoid(values: Floats) -> Floats:
 def _logistic_regression(rows: Floats, truth: Floats, weights: Floats) -> Floats:
     """Return coefficients by Newton's method; the last column, all ones, is not penalised."""
     penalty = np.full(rows.shape[1], _STRENGTH)
+    # Next to nothing, so that the system below can be solved.
     penalty[-1] = 1e-9
     fitted = np.zeros(rows.shape[1])
     for _ in range(_STEPS):
         predicted = _sigmoid(rows @ fitted)
+        # (signals + 1,), and the curvature (signals + 1, signals + 1)
         gradient = rows.T @ (weights * (predicted - truth)) + penalty * fitted
         curvature = (rows.T * (weights * predicted * (1 - predicted))) @ rows + np.diag(penalty)
         step = np.linalg.solve(curvature, gradient)

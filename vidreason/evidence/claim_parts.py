@@ -8,6 +8,7 @@ from vidreason.reasoning.explanations import parse_explanation
 _MAX_CHARS = 2_000
 """A longer claim is no single one."""
 _MIN_WORDS = 3  # of a clause: "before the wall" and "after 2 seconds" are no events
+# "A before B", "B after A"
 _ORDER = re.compile(r"(?P<one>.+?),? (?P<word>before|after) (?P<other>.+)", re.IGNORECASE)
 _ONE = re.compile(r"\b(?:it|he|she|him|her)\b", re.IGNORECASE)
 _SEVERAL = re.compile(r"\b(?:they|them)\b", re.IGNORECASE)

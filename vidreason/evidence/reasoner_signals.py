@@ -91,6 +91,7 @@ class ReasonerSignals:
             [self._values(group, claims, parts) for group in self._groups(claims, margin)]
             for margin in self._margins
         ]
+        # By margin, then by the claim's index.
         of_span, of_video = (
             {index: values for group in groups for index, values in group.items()}
             for groups in looked_at
@@ -138,6 +139,7 @@ class ReasonerSignals:
         device = next(self._reasoner.fusion.parameters()).device
         visual = move_visual_tokens(collate_visual_tokens([self._source(*span)]), device)
         (told,) = self._reasoner.generate(visual, [CAUSAL_EXPLANATION_PROMPT])
+        # Before the first step, then after each of its own: P positions.
         prefixes, text = ["1. "], ""
         for number, step in enumerate(parse_explanation(told)[:_MAX_STEPS], start=1):
             text += f"{number}. {step.text}\n"
@@ -156,10 +158,12 @@ class ReasonerSignals:
     def _encoded(self, prefix: str, text: str) -> EncodedText:
         """Return a step after the account's earlier ones; what follows it is not scored."""
         prompt = CAUSAL_EXPLANATION_PROMPT
+        # Without the end of the turn: the account may go on after it.
         whole = self._reasoner.encode_example(prompt, prefix + text, _UNLIMITED).input_ids[:-1]
         before = self._reasoner.encode_example(prompt, prefix, _UNLIMITED).input_ids[:-1]
         # Tokens may merge over the border; those that do are scored.
         start = next(
+            # The first place at which the text with the claim differs from that without.
             (n for n, (one, other) in enumerate(zip(whole, before, strict=False)) if one != other),
             min(len(before), len(whole) - 1),
         )

@@ -86,6 +86,7 @@ def verification_prompt(text: str) -> str:
 
 
 def _log_odds(reply: Reply) -> float:
+    # Likelihoods are per token, and yes and no may have several.
     yes, no = (
         likelihood * count
         for likelihood, count in zip(reply.log_likelihoods, reply.token_counts, strict=True)

@@ -43,6 +43,7 @@ def save_adapters(
         revision: Of that repository.
         dtype: Of the weights in the file; None for the dtype that they have.
     """
+    # A copy: the model in memory keeps its own.
     config = copy.copy(_adapter_config(model))
     config.base_model_name_or_path = base
     config.revision = revision
@@ -64,6 +65,7 @@ def load_adapters(base: PreTrainedModel, folder: Path, settings: LoraSettings) -
         ValueError: The files are damaged, hold other adapters than ``settings`` says, or do not
             have exactly the tensors of these.
     """
+    # The rank first: adapters of a wrong one may be too large for the memory.
     _check_rank(folder, settings)
     model = add_lora(base, settings)
     read_json_object(folder / CONFIG_FILE)
@@ -99,6 +101,7 @@ def _check_rank(folder: Path, settings: LoraSettings) -> None:
         ValueError: It is another.
     """
     with open_weights(str(folder / WEIGHTS_FILE)) as weights:
+        # The first matrix of an adapter is (rank, inputs).
         stored = {shape[0] for key, shape in weights.shapes.items() if "lora_A" in key and shape}
     if stored and settings.rank not in stored:
         raise ValueError(

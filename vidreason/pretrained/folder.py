@@ -126,7 +126,7 @@ def write_folder(
         )
     partial = folder.with_name(folder.name + _PARTIAL)
     previous = folder.with_name(folder.name + PREVIOUS)
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed process has left
     (partial / LANGUAGE_MODEL_FOLDER).mkdir(parents=True)
     provenance = provenance or Provenance()
     config = _folder_config(parts, form, known_hashes or {})
@@ -146,6 +146,7 @@ def write_folder(
         added_parts=config.added_parts,
     )
     (partial / CARD_FILE).write_text(card)
+    # The configuration has the hashes of all weights, so they are there before it.
     config.weights = {
         file.relative_to(partial).as_posix(): hash_file(str(file))
         for file in sorted(partial.rglob("*.safetensors"))
@@ -155,8 +156,10 @@ def write_folder(
     for file in partial.rglob("*"):
         if file.is_file():
             file.chmod(mode)  # safetensors lets nobody but the owner read what it writes
+            # On the disk before the folder gets its name.
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
+    # Two renames: between them, existing_folder finds the former one under its other name.
     if folder.exists():
         shutil.rmtree(previous, ignore_errors=True)
         os.replace(folder, previous)
@@ -183,6 +186,7 @@ def read_folder(
     config = _located_config(folder, frozen_parts or {})
     language_model = _read_language_model(folder, config, device)
     output_dim, output_scale = word_embedding_size(language_model)
+    # Shapes alone: the tensors of the file take the places of the parameters.
     with torch.device("meta"):
         fusion = build_fusion(config.reasoner.fusion, config.visual_dim, output_dim, output_scale)
     load_weights(fusion, str(folder / FUSION_FILE), device=device)
@@ -280,6 +284,7 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         ValueError: Something else than a reasoner is there, which would be lost.
     """
+    # Nothing is lost with an empty folder.
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty and not (folder / CONFIG_FILE).is_file():
         raise ValueError(

@@ -37,7 +37,7 @@ def check_files(folder: Path) -> None:
                         "put the file itself there"
                     )
             if path.is_dir():
-                if not path.is_symlink():
+                if not path.is_symlink():  # a link may lead round in a circle
                     waiting.append(path)
             elif not path.is_file():
                 raise ValueError(

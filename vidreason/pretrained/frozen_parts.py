@@ -87,6 +87,7 @@ def locate(part: FrozenPart) -> str:
         raise ValueError(f"is known by its content hash {part.sha256} only")
     inside = part.source.removeprefix(IN_PACKAGE)
     packaged = part.source.startswith(IN_PACKAGE)
+    # A folder may be anybody's: what it names must not lead elsewhere.
     if ".." in Path(inside).parts or (packaged and Path(inside).is_absolute()) or "\0" in inside:
         raise ValueError(
             f"the source {part.source!r} of a frozen part leads out of where it is looked for; "
@@ -130,6 +131,7 @@ def locate_parts(
         except ValueError as error:
             raise ValueError(f"{source}: frozen_parts.{name}: {error}; {remedy}") from error
         try:
+            # The revision is the language model's alone.
             actual = content_hash(locations[name], revision if name == "language_model" else None)
         except ValueError as error:
             raise ValueError(

@@ -64,6 +64,7 @@ def upload(folder: str | Path, repository: str, *, private: bool = True) -> str:
         ValueError: The Hub refuses, or cannot be reached; or the folder's configuration or card
             holds a secret.
     """
+    # Before anything is sent: the two files that hold texts of the user's.
     for name in ("config.json", "README.md"):
         path = Path(folder) / name
         if path.is_file():

@@ -49,6 +49,7 @@ def reasoner_identity(folder: Path) -> ReasonerIdentity:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and (path.suffix in _CONTENT or path.name == _TOKENIZER_FILE)
     }
+    # In the perceiver's fingerprint a part stands for its content, not for its location.
     perceiver = replace(config.perceiver)
     for part in ("video_encoder", "segmenter"):
         if part in config.frozen_parts:

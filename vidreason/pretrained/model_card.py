@@ -203,6 +203,7 @@ def _licences(
     base_model: str,
     licence: str,
 ) -> str:
+    # Under these names the table of released parts knows them.
     names = {"language_model": base_model, "video_encoder": perceiver.video_encoder.name}
     if perceiver.use_objects and perceiver.segmenter.name != "patches":
         names["segmenter"] = perceiver.segmenter.name

@@ -16,7 +16,9 @@ _FOLDER_FILES = re.compile(
     r"config\.json|fusion\.safetensors|generation_config\.json|README\.md|verifier\.json|"
     rf"{LANGUAGE_MODEL_FOLDER}/[^/]+\.(json|safetensors|jinja|txt|model)"
 )
+# /x, ~/x, ./x, ../x, C:\x
 _PATH = re.compile(r"(~|\.{1,2})?/[^\s`'\"|]+|[A-Za-z]:\\\S+")
+# The same in a code span, or a whole one after a colon.
 _CARD_PATH = re.compile(r"(?<=`)(?:~|\.{1,2})?/[^`\s]+(?=`)|(?<=: )/[^\s,`]+")
 _TOKENIZER_FILE = "tokenizer.json"
 """Holds a vocabulary, in which anything may look like a path."""

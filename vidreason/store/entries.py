@@ -163,6 +163,7 @@ def _bytes(tensor: Tensor) -> bytes:
 def _pack(numbers: NDArray[np.uint32]) -> bytes:
     """Each number in as few bytes of 7 bits as it needs, the lowest first; the last has no flag."""
     lengths = np.ones(len(numbers), dtype=np.int64)
+    # A byte, and one more for each seven bits that it does not hold.
     for bits in (7, 14, 21, 28):
         lengths += numbers >= 1 << bits
     packed = np.zeros(int(lengths.sum()), dtype=np.uint8)
@@ -185,6 +186,7 @@ def _unpack(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
     starts = np.concatenate([[0], ends[:-1] + 1])
     digits = np.arange(len(packed)) - np.repeat(starts, ends - starts + 1)
     sevens = (packed & 0x7F).astype(np.int64) << (7 * digits)
+    # (bytes,) -> (numbers,): the digits of each number, added up.
     return np.add.reduceat(sevens, starts)
 
 

@@ -116,6 +116,7 @@ class FeatureIndex:
         except FileNotFoundError:
             return False
         waited = time.monotonic() - self._listed_at_seconds
+        # A listing of less than 10 ms is not waited for.
         wait = WAIT_PER_LISTING * self._listing_took_seconds - 0.2
         if mtime_ns == self._listed_mtime_ns or waited < wait:
             return False
@@ -135,6 +136,7 @@ class FeatureIndex:
             return
         with os.scandir(self.shard_folder) as files:
             names = {file.name for file in files if file.name.endswith(SUFFIX)}
+        # Opened once; after cover() all of them anew.
         if not self._segments:
             tables, _ = list_tables(self.segment_folder, SEGMENT_SUFFIX)
             self._segments = [segment_of(path.name, table) for path, table in tables.items()]
@@ -171,6 +173,7 @@ class FeatureIndex:
         Returns: Whether a segment was written.
         """
         self.refresh()
+        # One segment of shards that are all there is as good as it gets.
         is_whole = not self._headers and len(self._segments) <= 1
         if len(self._headers) < at_least or (is_whole and all(map(_is_alive, self._segments))):
             return False
@@ -181,6 +184,7 @@ class FeatureIndex:
                 merged.append(segment)
                 size += len(segment.table)
         write_segment(unique_path(self.segment_folder, SEGMENT_SUFFIX), merged)
+        # Forgotten, so that the new segment is found in the place of what it covers.
         self._segments, self._headers, self._fresh = [], {}, []
         self.refresh()
         return True

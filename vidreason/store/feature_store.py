@@ -170,6 +170,7 @@ class FeatureStore:
     def _may_write(self) -> bool:
         """Return whether shards can be added, by the permissions of the folder or of one above."""
         if self._is_writable is None:
+            # The nearest folder that is there: a new store is made when it is first written to.
             folder = self.folder / SHARDS_FOLDER
             while not folder.exists():
                 folder = folder.parent
@@ -250,6 +251,7 @@ class _Writer:
         for fingerprint, entries in list(self._waiting.items()):  # a shard holds one
             path = unique_path(folder, SUFFIX)
             write_shard(path, entries, fingerprint=fingerprint, dtype=self._config.dtype)
+            # Only now: entries that could not be written go on waiting.
             del self._waiting[fingerprint]
             written.append(path.name)
         self._num_bytes = 0

@@ -59,7 +59,7 @@ def verify(folder: Path) -> Verdict:
         verdict.num_shards += 1
         try:
             headers[path.name] = read_header(path)
-        except FileNotFoundError:
+        except FileNotFoundError:  # removed since it was listed
             continue
         except FeatureStoreError as error:
             _add_damage(verdict, path, str(error))
@@ -104,6 +104,7 @@ def repair(folder: Path, verdict: Verdict) -> int:
                 new = unique_path(path.parent, SUFFIX)
                 write_shard(new, entries, fingerprint=shard.fingerprint, dtype=shard.dtype)
             num_kept += len(entries)
+        # Renamed, not removed: someone may want to look at it.
         path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
     for table in map(Path, verdict.damaged_tables):
         table.rename(table.with_name(table.name + DAMAGED_SUFFIX))
@@ -193,7 +194,7 @@ def _verify_segment(path: Path, headers: dict[str, Shard], verdict: Verdict) -> 
     """Compare what a segment says with the headers of the shards that are there and sound."""
     try:
         segment = segment_of(path.name, check_table(path))
-    except FileNotFoundError:
+    except FileNotFoundError:  # removed since it was listed
         return
     except (DamagedTableError, KeyError, TypeError, ValueError) as error:
         verdict.damage.append(f"segment {str(path)!r} of the index is damaged: {error}")
@@ -201,6 +202,7 @@ def _verify_segment(path: Path, headers: dict[str, Shard], verdict: Verdict) -> 
         return
     # Rows lie in the order of their keys: they are gathered by shard, each to be compared whole.
     order = np.argsort(segment.table.rows["shard"], kind="stable")
+    # Where the rows of each shard end in that order.
     ends = np.cumsum(segment.counts)
     for number, name in enumerate(segment.shards):
         if name not in headers:
@@ -262,7 +264,7 @@ def _changed_at(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except FileNotFoundError:  # finished or removed since it was listed
-        return float("inf")
+        return float("inf")  # never old enough
 
 
 def _describe(folder: Path, fingerprint: str) -> str:

@@ -115,6 +115,7 @@ class MediaTable:
                 Record(row["content"].tobytes(), *(int(row[name]) for name in _NUMBERS))
                 for row in table.find(key)
             ]
+        # A video that was changed has several records.
         return max(records, key=lambda record: record.time, default=None)
 
     @property
@@ -130,6 +131,7 @@ class MediaTable:
             self._tables, _ = list_tables(self.folder, TABLE_SUFFIX)
             for table in self._tables.values():
                 for name, length in table.info["logs"].items():
+                    # What a table has taken in of a log is not read again.
                     self._read_until[name] = max(length, self._read_until.get(name, 0))
         for path in sorted(self.folder.glob(f"*{LOG_SUFFIX}")):
             self._read_log(path)
@@ -187,7 +189,7 @@ class MediaTable:
     def _remember(self, media: str, record: Record) -> None:
         key = _key(media)
         known = self._recent.get(key)
-        if known is None or known.time <= record.time:
+        if known is None or known.time <= record.time:  # the later one holds
             self._recent[key] = record
 
     def _append(self, media: str, identity: MediaIdentity, record: Record) -> None:

@@ -142,6 +142,7 @@ def read_header(path: Path) -> Shard:
         fingerprint=metadata["fingerprint"],
         dtype=metadata["dtype"],
         keys=np.frombuffer(tables, np.uint8, offset=sizes[0] + sizes[1]).reshape(-1, KEY_BYTES),
+        # In the file from the first entry on, here from the file's start.
         offsets=offsets.astype(np.int64) + (8 + length + sum(sizes[:3])),
         num_tokens=np.frombuffer(tables, "<i4", count, sizes[0]),
     )
@@ -155,6 +156,7 @@ def read_entry(path: Path, key: bytes, offset: int, length: int) -> bytearray:
         FileNotFoundError: There is no such shard (any more).
     """
     content = bytearray(length)
+    # Unbuffered: a buffer would read more than the entry.
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
         num_read = file.readinto(content)

@@ -55,6 +55,7 @@ class SortedTable:
     def find(self, key: bytes) -> Iterator[np.void]:
         """The rows under a key of 16 bytes."""
         high, low = split_key(key)
+        # Keys with one first half lie together; nearly always it is a single one.
         row = int(self.high.searchsorted(high))
         while row < len(self.high) and self.high[row] == high:
             if self.low[row] == low:
@@ -194,6 +195,7 @@ def _merged_blocks(
     first = [0] * len(sources)
     for block in range(num_blocks):
         is_last = block + 1 == num_blocks
+        # Keys are hashes: equal parts of their range hold about as many rows.
         bound = np.uint64(0 if is_last else (block + 1) * 2**64 // num_blocks)
         parts = []
         for number, source in enumerate(sources):

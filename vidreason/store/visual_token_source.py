@@ -132,4 +132,5 @@ class VisualTokenSource:
             )
 
     def __getstate__(self) -> dict[str, Any]:
+        # Built anew where it is needed: a pickle is not to carry the weights.
         return self.__dict__ | {"_perceiver": None}

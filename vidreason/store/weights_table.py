@@ -82,6 +82,7 @@ class WeightsTable:
         return sorted(json.loads(path.read_bytes())["place"] for path in records)
 
     def _path(self, location: str) -> Path:
+        # A location may have signs in it that a file name cannot have.
         name = sha256(location.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         return self.folder / f"{name}{RECORD_SUFFIX}"
 

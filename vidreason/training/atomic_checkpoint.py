@@ -48,13 +48,14 @@ def _flush(*paths: Path) -> None:
 def publish(target: Path) -> None:
     """Flush what was written under the partial name to the disk, and rename it."""
     partial = partial_path(target)
+    # The content before the name: a crash of the machine leaves no file without it.
     _flush(*partial.rglob("*"), partial)
     former = target.with_name(f"{target.name}.former{PARTIAL}")
     if target.is_dir() or (partial.is_dir() and target.exists()):
         os.replace(target, former)  # a folder cannot be replaced in one step
     os.replace(partial, target)
     remove(former)
-    _flush(target.parent)
+    _flush(target.parent)  # the rename itself
 
 
 def remove(path: Path) -> None:
@@ -93,6 +94,7 @@ def cause(error: BaseException) -> str:
     """Return the first cause of an error, in a line."""
     if isinstance(error, CheckpointException):
         error = next(iter(error.failures.values()))[0]  # of the first rank on which it failed
+    # torch's error is the last of several; the disk's own says what is wrong.
     while error.__context__ is not None and not isinstance(error, OSError):
         error = error.__context__
     lines = str(error).strip().splitlines()

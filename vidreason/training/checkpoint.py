@@ -44,6 +44,7 @@ def gather_parameters(module: nn.Module, names: Collection[str]) -> Iterator[tup
     missing = sorted(set(names) - parameters.keys())
     assert not missing, f"not among the parameters: {missing}"
     for name in sorted(names):
+        # Gathered on all ranks, though only rank 0 gets it.
         value = whole(parameters[name]).detach()
         if is_rank_zero():
             yield name, value.cpu()

@@ -123,6 +123,7 @@ class DigestingFile(io.RawIOBase):
 
     def seal(self) -> None:
         """Write the digest as the archive's comment; nothing may be written after it."""
+        # The archive ends with the length of its comment, which is 0 so far.
         self._file.seek(-2, io.SEEK_END)
         self._file.write(_TRAILER_BYTES.to_bytes(2, "little"))
         self._file.write(_COMMENT + self._digest.hexdigest().encode())
@@ -164,6 +165,7 @@ def _damage(path: Path) -> str:
 def _file_damage(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(file.seek(0, io.SEEK_END) - _TRAILER_BYTES - _END_RECORD_BYTES, 0))
+        # The end of the archive's last record, the length of the comment, the comment.
         end, length, trailer = file.read(_END_RECORD_BYTES - 2), file.read(2), file.read()
     expected = trailer.removeprefix(_COMMENT).decode("ascii", "replace")
     if (
@@ -182,6 +184,7 @@ def _file_damage(path: Path) -> str:
 def _content_digest(path: Path) -> str:
     """Return the digest of all bytes as they were before :meth:`DigestingFile.seal`."""
     digest = hashlib.sha256()
+    # Without the comment and its length, which sealing has changed.
     remaining = path.stat().st_size - _TRAILER_BYTES - 2
     with path.open("rb", buffering=0) as file:
         block = memoryview(bytearray(_BLOCK_BYTES))
@@ -224,4 +227,5 @@ def _stamp(path: Path) -> object:
         stats = [(file.name, file.stat()) for file in files]
     except OSError:
         return None
+    # A program can set mtime back, but not ctime.
     return [(n, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in stats]

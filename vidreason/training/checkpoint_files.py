@@ -175,6 +175,7 @@ def _not_finite(path: Path, names: list[str]) -> CheckpointWriteError:
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint; a process killed in here leaves no part of it under its name."""
+    # Renamed first: removing a folder takes many steps.
     leftover = partial_path(path)
     os.replace(path, leftover)
     remove(leftover)

@@ -130,6 +130,7 @@ def check_frozen(recorded: Mapping[str, str], present: Mapping[str, str], source
 
 def random_state() -> dict[str, Any]:
     """Return the state of this process' random number generators, as plain values and tensors."""
+    # Plain numbers, since checkpoints are read without any of numpy's classes.
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
@@ -142,6 +143,7 @@ def random_state() -> dict[str, Any]:
 def restore_random_state(state: Mapping[str, Any]) -> None:
     """Restore a state of :func:`random_state`."""
     torch.set_rng_state(state["torch"])
+    # A run may go on with a GPU or without.
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
     name, keys, position, has_gauss, gauss = state["numpy"]
@@ -208,8 +210,10 @@ def _numbered(
                 f"{in_group[0]!r}; use the optimizer and freeze_schedule that it was made with"
             )
         numbers = list(range(number, number + len(in_group)))
+        # Settings of the checkpoint, and of the run where it has none.
         groups.append({**group, **saved[frozenset(in_group)], "params": numbers})
         for name, parameter in zip(in_group, group["params"], strict=True):
+            # A parameter that never had a gradient has no state.
             if name in state["state"]:
                 numbered[number] = {
                     key: shard_like(value, parameter) if isinstance(value, torch.Tensor) else value

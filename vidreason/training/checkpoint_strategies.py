@@ -62,6 +62,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @override
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        # Lightning may have wrapped it.
         return dict(getattr(optimizer, "_optimizer", optimizer).state_dict())
 
     @override

@@ -88,6 +88,7 @@ def _dropped(groups: Tensor, generator: random.Random) -> Tensor:
         ``(n,)`` bool, True for the tokens of the groups that are left out.
     """
     names = sorted(set(groups.tolist()))
+    # From one to all but one; below, a single group stays.
     count = 1 + int(generator.random() * (len(names) - 1))
     # A shuffle by random keys: random.shuffle may change between versions of Python.
     order = sorted(names, key=lambda _: generator.random())

@@ -214,10 +214,11 @@ def join_schedule(schedule: LambdaLR, step: int) -> str:
     former = ratio_of.join(step)
     if former is None:
         return ""
+    # The next step reads its rates here, where the former schedule has put them.
     rates = [base * ratio_of(step) for base in schedule.base_lrs]
     for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
-    schedule._last_lr = rates
+    schedule._last_lr = rates  # what get_last_lr() gives
     steps, ratio = former
     return (
         f"the run now has {ratio_of.planned_steps} optimizer steps instead of {steps}: the "

@@ -55,5 +55,6 @@ def shard(reasoner: VideoReasoner, mesh: DeviceMesh) -> None:
     it does so on one device. Gradients are summed over the processes in float32.
     """
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+    # The root last: it takes all that is in no unit.
     for unit in [*shard_units(reasoner), reasoner]:
         fully_shard(unit, mesh=mesh, mp_policy=policy)

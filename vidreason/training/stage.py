@@ -178,6 +178,7 @@ class StageModule(LightningModule):
         recorded = recorded_stage(path, kwargs.get("reasoner"), kwargs.get("optimizer"))
         total_steps = kwargs.get("total_steps") or recorded.total_steps
         module = cls(recorded.reasoner, recorded.optimizer, total_steps, recorded.stage)
+        # A freeze schedule may have trained more than the stage does.
         module.identity, module.trainable = recorded.identity, recorded.trainable
         set_trainable(module.reasoner, module.trainable)
         load_trainable(module.reasoner, path, module.trainable)
@@ -304,6 +305,7 @@ class StageModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         clip_norm = self.optimizer_config.gradient_clip_norm or gradient_clip_val
+        # For this step alone.
         norm, self._step_norm = self._step_norm, None
         sharded = self.device_mesh is not None
         if clip_norm is None or norm is None or sharded or gradient_clip_val is not None:

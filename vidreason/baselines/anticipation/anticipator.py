@@ -82,11 +82,13 @@ class Anticipator:
             return self._from_rows(self._rows(observed), observed, horizon)
         out = self._step(observed, reference)
         log_probabilities = torch.log_softmax(out.logits[0].double(), 0)
+        # In frames: how long the next segment lasts, and how long the last one goes on before it.
         lasting, until = (value * reference for value in out.lengths[0].tolist())
         return NextLabels(
             self._without_silent(log_probabilities),
+            # Without an observed segment there is none that could go on.
             {} if not observed else dict.fromkeys(range(len(self.labels)), until),
-            lasting or None,
+            lasting or None,  # the network's relu gives 0 where it says nothing
         )
 
     @torch.inference_mode()
@@ -159,6 +161,7 @@ class Anticipator:
         means = shares.mean(0) + 1e-6
         # Frames until each label is first the likeliest: rows are equal parts of the horizon.
         # Reversed, so that the first row of a label overwrites later ones.
+        # A label that is never the likeliest has no time.
         until = {
             label: horizon * row / len(rows)
             for row, label in reversed(list(enumerate(shares.argmax(1).tolist())))

@@ -42,6 +42,7 @@ class AnticipationCNN(nn.Module):
         # Five rows of one column: labels meet in the fully connected layers alone.
         self.conv1 = nn.Conv2d(1, channels[0], (5, 1), padding=(2, 0))
         self.conv2 = nn.Conv2d(channels[0], channels[1], (5, 1), padding=(2, 0))
+        # Two poolings leave a quarter of the rows.
         self.fc1 = nn.Linear(channels[1] * num_rows // 4 * num_labels, width)
         self.fc2 = nn.Linear(width, num_rows * num_labels)
         # As the official code draws them.
@@ -53,6 +54,7 @@ class AnticipationCNN(nn.Module):
         """Predict the rows ``(B, R, L)`` that follow ``(B, R, L)``, each of norm 1."""
         hidden = observed[:, None]  # (B, R, L) -> (B, 1, R, L)
         for layer in (self.conv1, self.conv2):
+            # (B, C, R, L) -> (B, C', R / 2, L)
             hidden = functional.max_pool2d(torch.relu(layer(hidden)), (2, 1))
         # Channels last, as the official kernels have them: (B, C, R / 4, L) -> (B, R / 4 * L * C)
         hidden = hidden.permute(0, 2, 3, 1).flatten(1)

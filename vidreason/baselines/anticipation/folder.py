@@ -95,6 +95,7 @@ def load_into(folder: str | Path, network: nn.Module, device: torch.device) -> n
     """
     path = Path(folder) / WEIGHTS_FILE
     load_weights(network, str(path), device=device)
+    # After loading, whose messages tell more of what is wrong.
     expected = read_json_object(Path(folder) / NETWORK_FILE).get("weights_sha256")
     if hash_file(str(path)) != expected:
         raise ValueError(

@@ -46,8 +46,10 @@ class RnnModule(SampleModule):
 
     @override
     def loss(self, batch: Batch) -> Tensor:
+        # (B, S, L + 1), (B,), (B, 2)
         slots, labels, lengths = batch
         logits, predicted = self.network(slots)
+        # A length that nobody knows is NaN, and NaN times 0 is NaN: it becomes 0 before the mask.
         known = ~lengths.isnan()
         errors = (predicted - lengths.nan_to_num()).square() * known
         length_loss: Tensor = errors.sum() / known.sum().clamp(min=1)
@@ -59,7 +61,7 @@ class CnnModule(SampleModule):
 
     @override
     def loss(self, batch: Batch) -> Tensor:
-        observed, future = batch
+        observed, future = batch  # (B, R, L) each
         return functional.mse_loss(self.network(observed), future)
 
 

@@ -158,6 +158,7 @@ class AnnotatedSegments:
         """
         if not len(frames.pixels):
             return ()
+        # An id comes from outside: only its last part, so that it cannot lead out of the folder.
         path = self._folder / f"{Path(example.video_id).name}.txt"
         if not path.is_file():
             raise ValueError(f"{path}: there is no file of labels of video {example.video_id!r}")
@@ -167,6 +168,7 @@ class AnnotatedSegments:
             labels = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is damaged: {error}; copy it again") from error
+        # The file labels all frames of the video; those of the observed span are cut out.
         first = round((example.start_seconds or 0.0) * frames.rate)
         labels = [label.strip() for label in labels][first : first + frames.num_frames]
         if not labels or not all(labels):
@@ -225,6 +227,7 @@ def load_recogniser(folder: str, encoder_weights: str, device: torch.device) -> 
     description = read_description(folder, RecogniserConfig)
     config = description.config
     assert isinstance(config, RecogniserConfig)
+    # The encoder may have moved since training, but must be the same one.
     if encoder_weights:
         config.video_encoder.weights = encoder_weights
     weights = config.video_encoder.weights

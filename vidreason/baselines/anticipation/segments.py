@@ -68,6 +68,7 @@ def cut_at(
     after: list[Segment] = []
     start = 0.0
     for label, length in segments:
+        # Frames of this segment that lie before the moment.
         first = min(max(moment - start, 0.0), length)
         if first > 0:
             before.append(Segment(label, first))
@@ -99,7 +100,7 @@ def slot_rows(
     for slot, (label, length) in enumerate(
         zip(labels[:num_slots], lengths[:num_slots], strict=True)
     ):
-        rows[slot, -1] = length
+        rows[slot, -1] = length  # the last column
         if label is not None:
             rows[slot, label] = 1.0
     return rows

@@ -72,6 +72,7 @@ class Anticipation(System):
         ]
 
     def _choice(self, frames: Frames, example: Example) -> Reply:
+        # Options are texts, with which labels are compared in words.
         texts = {normalise_answer(label_text(x)): n for x, n in self._anticipator.index.items()}
         options = [normalise_answer(label_text(option)) for option in example.options]
         is_about_future = example.question_type.casefold().startswith(_PREDICTION_TYPES)
@@ -125,6 +126,7 @@ class Anticipation(System):
         recogniser = _folders(config)[1]
         if not is_annotation_folder(recogniser):
             return super().identity(config)
+        # A folder of the annotators' labels has no weights: its texts are hashed instead.
         hashed = replace(config, weights={"model": config.weights["model"]})
         return {**super().identity(hashed), "recogniser": annotation_hash(recogniser)}
 

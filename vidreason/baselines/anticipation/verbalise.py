@@ -65,6 +65,7 @@ def _justification(following: NextLabels, label: int, observed: Sequence[Segment
     if until is not None:
         parts.append(f"in about {until:.1f} s")
     lasting = _seconds(following.frames_lasting)
+    # The network gives one length, which is that of the likeliest label.
     if lasting is not None and label == int(following.log_probabilities.argmax()):
         parts.append(f"for about {lasting:.1f} s")
     return ", ".join(parts)

@@ -208,6 +208,7 @@ def load_official(
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     with closing(TorchFile(path)) as file:
         parameters, average = _state_dicts(path, file.content)
+        # Keys, shapes and noise are compared before a tensor of the model is read.
         shapes = {key: tuple(tensor.shape) for key, tensor in average.items()}
         check_keys(path, "this MCVD model", expected, shapes, {})
         _check_betas(path, file, parameters, model.betas)
@@ -276,8 +277,10 @@ def read_official_config(path: str | Path) -> DiffusionConfig:
 
 def _in_our_terms(values: dict[str, Any]) -> dict[str, Any]:
     """The official values as ours, where they differ."""
+    # The official -1 stands for one head of all channels.
     if values["head_channels"] == -1:
         values["head_channels"] = None
+    # Values may be of any type as yet: the configuration checks them afterwards.
     if isinstance(values.get("sampler"), str):
         values["sampler"] = values["sampler"].casefold()
     # More steps than there are, or no number, stand for all of them.
@@ -306,6 +309,7 @@ def _values(node: Node) -> Any:  # noqa: ANN401 - YAML's values
     if isinstance(node, Items):
         return [_values(item) for item in node.items]
     if isinstance(node, Scalar):
+        # A quoted scalar is a text, whatever it looks like.
         return plain_value(str(node.value)) if node.plain else node.value
     return None
 
@@ -344,6 +348,7 @@ def _state_dicts(path: str, content: object) -> tuple[_StateDict, _StateDict]:
 
 def _check_betas(path: str, file: TorchFile, parameters: _StateDict, expected: Tensor) -> None:
     """Make sure that the model was trained on the noise that its configuration has."""
+    # The official training has wrapped the model, which puts "module." before each key.
     key = next((key for key in parameters if key.removeprefix("module.") == "betas"), None)
     if key is None:
         return

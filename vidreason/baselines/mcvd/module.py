@@ -93,6 +93,7 @@ class MCVDModule(EpochLossModule):
         """Return Adam with a linear warm-up."""
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
         warm_up = max(self.warm_up_steps, 1)
+        # From the first step on above 0, which would leave the parameters as they are.
         schedule = LambdaLR(optimizer, lambda step: min((step + 1) / warm_up, 1.0))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -154,6 +154,7 @@ class CaptionerOnObserved(System):
         by_video: dict[int, Frames] = {}
         for video, example in zip(videos, examples, strict=True):
             # A blind run has no frames; the captioner then answers from the text alone.
+            # Questions about one video share one object, which stands for its pixels.
             if id(video) not in by_video:
                 by_video[id(video)] = self._changed(video, example) if video.seconds else video
         return [by_video[id(video)] for video in videos]
@@ -252,6 +253,7 @@ class Mcvd(CaptionerOnObserved):
         known = (to_model_range(past, self._config) + 1) / 2
         identity = (example.corpus, example.video_id, example.start_seconds, example.end_seconds)
         key = "/".join(map(str, (_SEED, *identity)))
+        # A checksum, since Python's hash of a text differs from process to process.
         generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
         predicted = self._model.predict(
             known[None].to(self._device), self._config.num_predicted, generators=[generator]
@@ -279,6 +281,7 @@ def observed_frames(video: Frames, config: DiffusionConfig) -> Tensor:
         ``(num_past_frames, 3, S, S)`` uint8.
     """
     count = max(config.num_past_frames, 1)
+    # (1, 3, H, W) repeated in front of (n, 3, H, W) -> (num_past_frames, 3, H, W)
     missing = max(count - len(video.pixels), 0)
     pixels = torch.cat([video.pixels[:1].expand(missing, -1, -1, -1), video.pixels[-count:]])
     return shrink(pixels, config.image_size)

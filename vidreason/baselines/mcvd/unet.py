@@ -49,6 +49,7 @@ class UNet(nn.Module):
         attention = partial(AttentionBlock, head_channels=config.head_channels)
         channels = width
         layers: list[nn.Module] = [
+            # The noise level's two layers, and the entry.
             initialised_linear(width, 4 * width),
             initialised_linear(4 * width, 4 * width),
             initialised_convolution(denoised + (0 if config.spatial_norm else shown), width),
@@ -103,7 +104,7 @@ class UNet(nn.Module):
         # Down.
         # The shown frames enter beside the others, or by the norms alone.
         inputs = frames if self.config.spatial_norm else torch.cat([frames, condition], dim=1)
-        features = next(layers)(inputs)
+        features = next(layers)(inputs)  # (B, width, S, S)
         skips = [features]
         for depth in range(len(self.config.multipliers)):
             for _ in range(self.config.num_blocks):
@@ -121,14 +122,14 @@ class UNet(nn.Module):
         # Up.
         for depth in reversed(range(len(self.config.multipliers))):
             for _ in range(self.config.num_blocks + 1):
-                features = torch.cat([features, skips.pop()], dim=1)
+                features = torch.cat([features, skips.pop()], dim=1)  # (B, C + C', H, W)
                 features = next(layers)(features, level, condition)
             if self._attends(depth):
                 features = next(layers)(features)
             if depth:
                 features = next(layers)(features, level, condition)
         features = next(layers)(features, condition)
-        noise: Tensor = next(layers)(features)
+        noise: Tensor = next(layers)(features)  # (B, num_frames * channels, S, S)
         return noise
 
     @property

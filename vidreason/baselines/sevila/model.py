@@ -207,6 +207,7 @@ class SevilaModel(nn.Module):
             embeddings: T5's input, ``(B, N, W)``.
             mask: ``(B, N)``, 0 at padding.
         """
+        # Once for both tokens of the answer: the decoder alone runs twice.
         encoded = self.t5.encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
         answer = mask.new_full((len(mask), 1), self.t5.config.decoder_start_token_id)
         # The first token of an answer is what T5 likes best, such as "Option"; the second is the

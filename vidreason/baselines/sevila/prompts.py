@@ -50,6 +50,7 @@ class SevilaTexts:
         contents = [_ended(bare_question(example), "?")]
         if example.options:
             contents += [_ended(option, ".") for option in example.options]
+            # One bracket around all options, a blank between them.
             opening += [" Options: (", *[" "] * (len(example.options) - 1)]
             closing = f" ) {_LOCALIZER_REQUEST}"
         else:
@@ -90,6 +91,7 @@ class SevilaTexts:
         end = self.tokenizer.eos_token_id
         assert isinstance(end, int)  # load_texts
         ids = encode_markup(self.tokenizer, markup)
+        # A text that is cut has its end token all the same.
         return [*(ids if most is None else ids[: most - 1]), end]
 
     def _plain(self, text: str) -> list[int]:

@@ -54,7 +54,7 @@ class Sevila(System):
 
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Answer each prompt in words, about the frames that the localizer chooses."""
-        tokens = self.texts.tokens(NUM_KEY_FRAMES, 0)
+        tokens = self.texts.tokens(NUM_KEY_FRAMES, 0)  # no letters: there are no options
         inputs = [
             self._input(patches, example, self.texts.open_ids(example.prompt), tokens)
             for patches, example in zip(self.see(videos), examples, strict=True)
@@ -86,7 +86,7 @@ class Sevila(System):
                 Reply(
                     output=example.options[best],
                     num_prompt_tokens=reply.num_prompt_tokens,
-                    num_generated_tokens=2,
+                    num_generated_tokens=2,  # the first, and the letter
                 )
             )
         return replies
@@ -112,12 +112,14 @@ class Sevila(System):
         """Return the tower's tokens ``(T, 1 + P, E)`` of each video; repeats are seen once."""
         patches: list[Tensor] = []
         for index, video in enumerate(videos):
+            # Questions about one video follow each other, with one object for its frames.
             if index and videos[index - 1] is video:
                 patches.append(patches[-1])
             elif len(video.pixels):
                 pixels = clip_squares(video.pixels, self.model.image_size)
                 patches.append(self.model.vision(pixels.to(self._device)))
             else:
+                # A blind run has no frame, and nothing to look at.
                 patches.append(torch.empty(0, device=self._device))
         return patches
 

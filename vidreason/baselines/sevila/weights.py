@@ -74,6 +74,7 @@ def load_model(
         trained = stack.enter_context(open_weights(checkpoint))
         rest = stack.enter_context(open_weights(str(blip2.path), BLIP2_PREFIXES))
         shapes = without_buffers(trained.shapes)
+        # An error where the checkpoint has no localizer, before anything is built.
         stored_size(checkpoint, shapes, "query_tokens_loc", 1)
         where = f"{blip2.path}: config.json:"
         check_layers(blip2.vision.num_hidden_layers, rest, f"{where} vision_config layers")
@@ -110,6 +111,7 @@ def convert_official(checkpoint: str, target: Path) -> None:
         ValueError: The checkpoint is damaged, or not one of SeViLA.
     """
     with open_weights(checkpoint) as file:
+        # An error where it is no SeViLA, before anything is written.
         stored_size(checkpoint, file.shapes, "query_tokens_loc", 1)
     metadata = {"source": SOURCE, "content": "SeViLA, localizer and answerer, official keys"}
     convert(checkpoint, target, _PREFIXES, (), metadata)

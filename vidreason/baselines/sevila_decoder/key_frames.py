@@ -99,6 +99,7 @@ def yes_scores(
     texts = [localizer.encode_example(request, word, max_text_tokens, turns) for word in (YES, NO)]
     device = next(localizer.parameters()).device
     visual = move_visual_tokens(collate_visual_tokens(frames), device)
+    # Of each text the row of its frame in the batch, 0, 0, 1, 1, ...: (2 F,)
     of_texts = [frame for frame in range(len(frames)) for _ in texts]
     with evaluation_mode(localizer):
         sums, _ = localizer.response_log_likelihoods(visual, of_texts, texts * len(frames))

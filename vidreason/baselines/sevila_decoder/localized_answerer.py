@@ -48,6 +48,7 @@ class LocalizedAnswerer(ReasonerAnswerer):
         self._load_localizer = load_localizer
         self._num_key_frames = num_key_frames
         self._max_request_tokens = max_text_tokens
+        # An answer is of both reasoners: either may be exchanged.
         self.provenance = replace(
             self.provenance,
             model=digest_of([one.model for one in identities]) if identities else "",
@@ -68,6 +69,7 @@ class LocalizedAnswerer(ReasonerAnswerer):
         return loaded._replace(
             tokens=VisualTokens.concatenate(chosen),
             record={"key_frames": _times(chosen), "localizer_scores": scores},
+            # The localizer was shown each frame by itself.
             num_choosing_tokens=len(frames) * localizer.fusion.num_embeddings,
         )
 

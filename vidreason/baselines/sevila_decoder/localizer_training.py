@@ -66,9 +66,11 @@ class LocalizerTraining(ScheduledModule):
     @override
     def validation_step(self, batch: KeyFrameBatch, batch_idx: int) -> None:
         size = len(batch["text"]["lengths"])
+        # Log-probabilities of all target tokens, row after row: (targets,)
         right = self.reasoner(batch["visual"], batch["text"])
         wrong = self.reasoner(batch["visual"], batch["opposite"])
         self.log("val/loss", -right.mean(), prog_bar=True, batch_size=size)
+        # Of each frame the log-probability of its whole answer: (targets,) -> (B,)
         by_row = [
             torch.zeros(size, device=values.device).index_add_(0, text["target_rows"], values)
             for values, text in ((right, batch["text"]), (wrong, batch["opposite"]))
@@ -79,6 +81,7 @@ class LocalizerTraining(ScheduledModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
+        # Else the frozen language model would be in each checkpoint.
         checkpoint["state_dict"] = {_PREFIX + n: state[_PREFIX + n] for n in sorted(self.trained)}
 
     @override

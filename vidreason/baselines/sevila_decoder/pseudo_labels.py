@@ -57,6 +57,7 @@ def pseudo_labels(
     """
     labels: dict[str, list[bool]] = {example.id: [] for example in examples}
     for rank in range(max(num_frames.values(), default=0)):
+        # Videos have several numbers of key frames: the shorter ones drop out.
         with_frame = [one for one in examples if num_frames[one.media_span] > rank]
         frame = ChangedSource(source, partial(single_frame, rank=rank), seed=0)
         system = ReasonerAnswerer(partial(_both, answerer, frame), decoding, config.max_text_tokens)

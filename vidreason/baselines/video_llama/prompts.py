@@ -86,6 +86,7 @@ class ChatForm:
         before = encode_markup(self.tokenizer, prompt.ending)
         plain = _without_marks(answer.strip(), _MARKS[self.form])
         joined = encode_markup(self.tokenizer, prompt.ending + Markup((" ", ""), (plain,)))
+        # A tokenizer that joins the prompt's end with the answer leaves nothing to cut off.
         if joined[: len(before)] == before and len(joined) > len(before):
             return joined[len(before) :]
         return encode_markup(self.tokenizer, Markup(("", ""), (plain,)))
@@ -94,7 +95,7 @@ class ChatForm:
     def ending_ids(self) -> list[int]:
         """Ids that end an answer, in the text that options are scored by."""
         if self.form == "vicuna":
-            return self.stop_sequences[1]
+            return self.stop_sequences[1]  # behind the answer, without a blank
         return self.stop_ids
 
     @property
@@ -194,6 +195,7 @@ def _ids_behind(tokenizer: PreTrainedTokenizerBase, text: str, more: str) -> lis
 
 def _without_marks(text: str, marks: Sequence[str]) -> str:
     for mark in marks:
+        # Again and again: in "####" the first blank leaves "# ###".
         while mark in text:
             text = text.replace(mark, f"{mark[0]} {mark[1:]}")
     return text

@@ -82,6 +82,7 @@ class VideoLlama(SplicedPromptSystem):
         prompt = self.chat.prompt(question, message)
         words = self.language_model.get_input_embeddings()
         return SplicedPrompt(
+            # Without a video there is no slot, and nothing to put in it.
             embed_prompt(words, prompt.ids, prompt.slot or 0, tokens),
             0 if tokens is None else len(tokens),
             partial(self.chat.answer_ids, prompt),
@@ -117,6 +118,7 @@ class VideoLlama(SplicedPromptSystem):
         language_model = load_language_model(
             LanguageModelConfig(name_or_path=str(folder), dtype=config.dtype), device
         )
+        # Each part loads by itself; whether they belong together shows here.
         _check_widths(config, part, vision, language_model)
         return cls(vision, language_model, chat, decoding, config.option_scoring)
 

@@ -92,6 +92,7 @@ def load_vision(
         def move(key: str, tensor: Tensor) -> Tensor:
             return tensor.to(device, module_dtype(key, ("vision.",), dtype))
 
+        # A checkpoint that holds everything leaves no names for the folder.
         load_sources(model, [source for source in sources if source.names], move)
     return model.requires_grad_(False).eval()
 
@@ -148,6 +149,7 @@ def _needed(shapes: Mapping[str, Shape], names: Names) -> dict[str, Shape]:
     wanted = {key for keys in names.values() for key in keys}
     parts = {key.split(".")[0] for key in wanted}
     stored = {key: shape for key, shape in shapes.items() if key.split(".")[0] in parts}
+    # Keys of the tower and of its norm begin alike, but each may be in the checkpoint alone.
     norm = "vision_model.post_layernorm."
     if any(key.startswith(norm) for key in wanted):
         return stored

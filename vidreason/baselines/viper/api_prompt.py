@@ -128,6 +128,7 @@ def read_prompt(path: str) -> str:
     where = f"baselines: weights.prompt is {path!r}"
     try:
         with Path(path).open("rb") as file:
+            # One byte more than is allowed tells that there are more.
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ValueError(

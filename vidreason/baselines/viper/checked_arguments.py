@@ -35,6 +35,7 @@ def checked_number(value: object, name: str) -> int:
     Raises:
         ProgramError: It is none, not finite or beyond all sizes.
     """
+    # Python's True and False are ints; NaN fails both comparisons below.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not isinstance(value, int | float) or not -(2**31) < value < 2**31:
         raise ProgramError(f"{name} is not a number of pixels or frames: {type(value).__name__}")
@@ -80,6 +81,7 @@ def written(value: object) -> str:
     if isinstance(value, dict):
         lines = [
             f"- {_written(key, 0)}: {_written(one, 0)}"
+            # No more of it is looked at, however large it is.
             for key, one in islice(value.items(), MAX_ITEMS)
         ]
         return "\n".join(lines)[:MAX_TEXT]

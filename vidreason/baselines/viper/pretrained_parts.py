@@ -70,6 +70,7 @@ def load_part(part: str, config: BaselineConfig, device: torch.device) -> Pretra
     try:
         folder = local_folder(name, config.revision, READ_FILES)
         return _load(part, folder, where, getattr(torch, config.dtype), device)
+    # It is a ValueError, too, and names the part already.
     except ModuleError:
         raise
     except ValueError as error:

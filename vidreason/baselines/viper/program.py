@@ -23,6 +23,7 @@ def extract_program(reply: str) -> str | None:
     Args:
         reply: The text that the model has generated.
     """
+    # Room for a program and what is wrapped around it; patterns never see more.
     text = own_turn(reply).replace("\r\n", "\n")[: 4 * MAX_SOURCE]
     blocks = _FENCE.split(text)[1::2]  # what is between fences, also after one that never closes
     for block in blocks:
@@ -43,13 +44,16 @@ def _code_lines(text: str) -> str:
     kept: list[str] = []
     defined = False
     for line in text.split("\n"):
+        # Blank and indented lines belong to the code above them.
         is_code = line.startswith(_TOP_LEVEL) or (bool(kept) and line[:1] in ("", " ", "\t"))
+        # Before any code, a line with # is as likely a heading in Markdown.
         if is_code and (kept or not line.startswith("#")):
             kept.append(line)
             defined = defined or _DEFINITION.match(line) is not None
         elif defined:
             break
         else:
+            # Prose before the entry point: code above it was no part of the program.
             kept.clear()
     return "\n".join(kept).strip("\n")
 

@@ -80,6 +80,7 @@ class ImagePatch:
         name = checked_text(object_name, "object_name")
         height, _ = self._api.size
         left, top, *_ = self.window
+        # Boxes count from the window's top left corner, parts from the frame's bottom left.
         boxes = [
             self._api.cut_to_frame(
                 math.floor(box.left) + left,
@@ -126,6 +127,7 @@ class ImagePatch:
         """Return the median distance of the part's pixels; larger is farther."""
         height, _ = self._api.size
         depth = self._api.depth_of(self.frame)  # (H, W)
+        # (h, w); rows count from the top.
         part = depth[height - self.upper : height - self.lower, self.left : self.right]
         return float(part.median())
 
@@ -190,6 +192,7 @@ class VideoSegment:
         lines += ["Possible answers:", *(f"- {text}" for text in texts)]
         lines += ["Reply with the most likely one of the possible answers, word for word."]
         reply = self._api.complete("\n".join(lines))
+        # The option word for word, in whichever form the reply names it.
         chosen = parse_choice(reply, texts)
         return reply if chosen is None else texts[chosen]
 
@@ -288,17 +291,19 @@ class ProgramApi:
         texts = [content] if isinstance(content, str) else content
         checked = checked_texts(texts, "content")
         scores = self.modules.match([patch.pixels for patch in patches], checked)
+        # (parts, texts): the mean over texts.
         best = int(scores.mean(dim=1).argmax())
         return best if return_index else patches[best]
 
     def distance(self, patch_a: object, patch_b: object) -> float:
         """Return pixels between two parts, or minus their overlap's share if they overlap."""
         a, b = _patch(patch_a, "patch_a"), _patch(patch_b, "patch_b")
+        # Gaps along x and y, below 0 where the parts overlap.
         across = max(a.left, b.left) - min(a.right, b.right)
         up = max(a.lower, b.lower) - min(a.upper, b.upper)
         if across < 0 and up < 0:
             shared = across * up
-            return -shared / (a.width * a.height + b.width * b.height - shared)
+            return -shared / (a.width * a.height + b.width * b.height - shared)  # IoU
         return math.hypot(max(across, 0), max(up, 0))
 
     def bool_to_yesno(self, bool_answer: object) -> str:
@@ -310,6 +315,7 @@ class ProgramApi:
     def coerce_to_numeric(self, string: object) -> float:
         """Return the first number of a text, in digits or a word up to twelve."""
         if isinstance(string, int | float) and not isinstance(string, bool):
+            # An int may be beyond all floats.
             return float(checked_number(string, "string")) if isinstance(string, int) else string
         text = checked_text(string, "string")
         if match := _NUMBER.search(text):
@@ -339,6 +345,7 @@ class ProgramApi:
         upper: object = None,
     ) -> ImagePatch:
         patch = _patch(image, "image")
+        # Sides that are not given are the patch's own.
         given = (left, lower, right, upper)
         sides = (patch.left, patch.lower, patch.right, patch.upper)
         return patch.crop(

@@ -173,6 +173,7 @@ class _Run:
             kind: pydantic_monty.ClassType(kind, init=exposure.create is not None)
             for kind, exposure in host.exposed.items()
         }
+        # Host objects and classes by the ids of their stand-ins in the program.
         self._sent: dict[UUID | None, Any] = {one.id: kind for kind, one in self._classes.items()}
 
     def result_of(self, source: str, inputs: Mapping[str, Any]) -> str:
@@ -223,6 +224,7 @@ class _Run:
         """Answer one question, and let the program go on to its next."""
         if isinstance(step, self._monty.NameLookupSnapshot):
             receiver = self._sent.get(step.object_id)
+            # A plain name has no receiver: of None nothing is exposed.
             exposure = self._host.exposed.get(type(receiver), Exposure())
             if step.variable_name not in exposure.objects:
                 return step.resume()  # there is no such name or attribute
@@ -269,6 +271,7 @@ class _Run:
         if step.object_id is None:
             return name, self._host.functions.get(name)
         receiver = self._sent.get(step.object_id)
+        # Of a class, a program may make an object and do nothing else.
         if isinstance(receiver, type):
             create = exposed[receiver].create if name == "__call__" else None
             return receiver.__name__ if create else f"{receiver.__name__}.{name}", create
@@ -324,5 +327,6 @@ class _Run:
         arguments = [] if receiver is None or isinstance(receiver, type) else [shown(receiver)]
         arguments += map(shown, step.args[:_MAX_ARGUMENTS])
         named = list(step.kwargs.items())[:_MAX_ARGUMENTS]
+        # Without the quotation marks around the name.
         arguments += [f"{shown(key)[1:-1]}={shown(value)}" for key, value in named]
         self.calls.append(Call(name[:_MAX_NAME], tuple(arguments), result[:_MAX_REASON]))

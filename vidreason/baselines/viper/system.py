@@ -131,6 +131,7 @@ class Viper(System):
             if "prompt" in config.weights:
                 read_prompt(config.weights["prompt"])
         except ValueError as error:
+            # The caller puts the baseline's name before it.
             problems.append(str(error).removeprefix("baselines: "))
         try:
             if _runs_programs(config):
@@ -167,6 +168,7 @@ class Viper(System):
     @classmethod
     @override
     def identity(cls, config: BaselineConfig) -> dict[str, str]:
+        # The prompt is no weights: `answering` has the hash of its text.
         weights = {part: name for part, name in config.weights.items() if part != "prompt"}
         return super().identity(replace(config, weights=weights))
 

@@ -62,6 +62,7 @@ class PromptedWriter:
         self._decoding = replace(
             decoding, max_new_tokens=max(decoding.max_new_tokens, PROGRAM_TOKENS)
         )
+        # Without a question and its answers, which come on top.
         needed = model.num_tokens(filled_prompt(prompt, "", ())) + self._decoding.max_new_tokens
         if model.max_tokens is not None and needed > model.max_tokens:
             raise ValueError(

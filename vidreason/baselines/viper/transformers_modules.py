@@ -81,6 +81,7 @@ class TransformersModules:
             images=to_pil_image(large), text=text, truncation=True, return_tensors="pt", **longest
         )
         outputs = part.model(**self._on_device(inputs, part))
+        # Labels of Grounding DINO are words of the text, which it reads off the ids.
         ids = {"input_ids": inputs["input_ids"]} if is_dino else {}
         size = (large.shape[-2], large.shape[-1])
         [detected] = part.processor.post_process_grounded_object_detection(
@@ -166,6 +167,7 @@ class TransformersModules:
     @cached_property
     def _language_model(self) -> TextModel:
         name = self._config.weights.get("language_model")
+        # Programs are written and questions answered by one model: it is in memory once.
         if self._code_model is not None and name in (None, self._config.weights.get("code_model")):
             return self._code_model
         name = part_name("language_model", self._config)
@@ -204,7 +206,9 @@ def _question_text(part: PretrainedPart, question: str) -> str:
 
 def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """The text with a blank inside of all that the tokenizer would read as a control token."""
+    # A name of one character cannot be broken up.
     names = tokenizer.convert_ids_to_tokens(sorted(control_ids(tokenizer)))
+    # The longest first, as a name may be a part of another.
     names = sorted((name for name in names if len(name) > 1), key=len, reverse=True)
     for name in names:
         text = text.replace(name, f"{name[0]} {name[1:]}")
@@ -219,6 +223,7 @@ def _tokenizer(part: PretrainedPart) -> PreTrainedTokenizerBase:
 def _large_enough(picture: Tensor) -> Tensor:
     """The picture, its rows or columns repeated where it has very few."""
     height, width = picture.shape[-2:]
+    # Of each new row, the row that it repeats.
     rows = torch.arange(max(height, _MIN_SIDE)) * height // max(height, _MIN_SIDE)
     columns = torch.arange(max(width, _MIN_SIDE)) * width // max(width, _MIN_SIDE)
     return picture[:, rows][:, :, columns]

@@ -179,6 +179,7 @@ class LatentPrediction(ScheduledModule):
 
     def _step_generator(self, batch_idx: int) -> torch.Generator:
         """The generator of a batch's masks: a run that is resumed draws the same ones."""
+        # Batches whose gradients are added up in one step have masks of their own.
         part = batch_idx % self.trainer.accumulate_grad_batches
         name = f"masks/{self.config.seed}/{self.global_step}/{part}/{self.global_rank}"
         # Of a larger number, torch's generator would use the last 32 bits alone.

@@ -39,6 +39,7 @@ class ProbeHead:
             raise ValueError(f"heads: the name {self.name!r} is not one of {_HEADS_TEXT}")
         if not self.labels:
             raise ValueError(f"heads: {self.name!r} has no labels")
+        # Compared as answers are: labels of one text could not be told apart there.
         if len(set(map(normalise_answer, self.labels)) - {""}) < len(self.labels):
             raise ValueError(f"heads: {self.name!r} has two labels of one text, or an empty one")
         if self.counts and len(self.counts) != len(self.labels):

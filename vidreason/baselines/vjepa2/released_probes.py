@@ -123,6 +123,7 @@ def _annotation_rows(path: str) -> list[tuple[int, int, str, str]]:
     rows = []
     try:
         with open(path, encoding="utf-8", newline="") as file:
+            # The first line names the columns.
             for number, row in enumerate(csv.DictReader(file), start=2):
                 verb_class, noun_class, verb, noun = (row.get(name) for name in _COLUMNS)
                 if not (verb_class and noun_class and verb and noun):

@@ -38,6 +38,7 @@ class ScheduledModule(EpochLossModule):
         config = self.optimizer_config
         undecayed = undecayed_names(self)
         trained = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        # Norms, biases and queries are not decayed, as in the stages.
         groups: list[dict[str, Any]] = [
             {"params": [p for name, p in trained if (name in undecayed) == bare], "weight_decay": w}
             for bare, w in ((False, config.weight_decay), (True, 0.0))
@@ -66,5 +67,6 @@ class ScheduledModule(EpochLossModule):
     def on_train_start(self) -> None:
         schedule = self.lr_schedulers()
         assert isinstance(schedule, LambdaLR)
+        # A resumed run may have another number of steps than its checkpoint's schedule.
         if longer := join_schedule(schedule, self.trainer.global_step):
             rank_zero_info(longer)

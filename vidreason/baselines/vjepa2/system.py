@@ -101,10 +101,12 @@ class VJepa2Probe(System):
         replies = []
         for scores, example in zip(self._log_probabilities(videos), examples, strict=True):
             indices = [self._index_of.get(normalise_answer(option)) for option in example.options]
+            # One option that is no label would make a choice among the others meaningless.
             known = [float(scores[index]) for index in indices if index is not None]
             if len(known) < len(indices):
                 replies.append(Reply(applies=False))
             else:
+                # The first of equally likely ones.
                 replies.append(Reply(output=example.options[known.index(max(known))]))
         return replies
 
@@ -118,6 +120,7 @@ class VJepa2Probe(System):
             )
         else:
             probe, card = load_probe(Path(config.weights["probe"]))
+        # A released probe does not say which encoder it was trained on.
         if card.encoder and card.encoder != cls.identity(config)["encoder"]:
             raise ValueError(
                 f"baselines: weights.encoder {config.weights['encoder']!r} is not the encoder that "
@@ -192,11 +195,12 @@ class VJepa2Probe(System):
         number = min(self._futures.num_candidates, len(scores))
         values, indices = scores.sort(descending=True, stable=True)
         candidates = [
+            # The probability comes with the temperature, below.
             Future(self._head.labels[index], value, 0.0)
             for value, index in zip(
                 values[:number].tolist(), indices[:number].tolist(), strict=True
             )
-            if math.isfinite(value)
+            if math.isfinite(value)  # a label that training never had has no logarithm
         ]
         futures = with_temperature(candidates, self._futures.temperature)
         likely = [Prediction(item.event, "", item.probability) for item in futures]
@@ -205,6 +209,7 @@ class VJepa2Probe(System):
 
 def _log_shares(logits: Tensor, scores: str) -> Tensor:
     """Return natural-log probabilities of which the sum of all labels is 1."""
+    # Of log-sigmoids, softmax divides each sigmoid by the sum of all.
     return log_softmax(logits if scores == "softmax" else logsigmoid(logits), dim=-1)
 
 

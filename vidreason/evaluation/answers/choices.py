@@ -98,8 +98,9 @@ def _listed(mentions: Sequence[Mention]) -> list[int]:
         for number, one in enumerate(mentions):
             if one.style != style:
                 continue
+            # A letter that is not beyond the last one begins another list.
             if run and one.choices <= {NOWHERE} | _up_to(mentions[run[-1]]):
-                listed += run if len(run) > 1 else []
+                listed += run if len(run) > 1 else []  # one alone is none
                 run = []
             run.append(number)
         listed += run if len(run) > 1 else []

@@ -49,6 +49,7 @@ def _first_of_pairs(text: str) -> str:
     if not questions:
         return text
     first = questions[0]
+    # What stands before the model's own first question is the answer.
     if text[: first.start()].strip():
         return text[: first.start()].strip()
     end = questions[1].start() if len(questions) > 1 else len(text)

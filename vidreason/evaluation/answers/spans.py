@@ -11,7 +11,7 @@ from vidreason.reasoning.plain_text import unified
 
 Span = tuple[float, float]
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # in seconds
 _UNIT = (
     r"(?:(?P<ms{0}>ms|milliseconds?)|(?P<s{0}>s|secs?|seconds?|sekunden|segundos|secondes|\u79d2)"
     r"|(?P<m{0}>m|mins?|minutes?)|(?P<h{0}>h|hrs?|hours?))(?![^\W\d_])"
@@ -31,6 +31,7 @@ _LABEL = (
 _START = r"(?:start(?:s|ing|ed)?|begin(?:s|ning)?|from|onset|anfang|inicio)"
 _END = r"(?:end(?:s|ing|ed)?|finish(?:es|ed)?|stop(?:s|ped)?|until|till|to|offset|fin)"
 _JOIN = r"[ \t]{0,3}(?:is|at|are|:|=|about|around|approximately|the)?"
+# "start: 3.5 s, end: 9.0 s", in one line or two, also as JSON.
 _LABELLED = re.compile(
     rf"\b{_START}{_LABEL}(?:{_JOIN}){{1,3}}[ \t\"'(]{{0,4}}"
     + _TIME.format("1")
@@ -42,6 +43,7 @@ _SEPARATOR = (
     r"(?:to|till|until|through|thru|up to|and|bis|a|\u00e0|al|hasta|until about|to about"
     r"|-{1,2}>?|=>|\u2013|\u2014|\u2192|~|\u301c|\uff5e|\u2026|\.{2,3}|;|,|\u81f3|\u5230)"
 )
+# "from 3.5 to 9 s", "[3.5, 9]", "0:03 - 0:09"; no parts of longer numbers.
 _PAIR = re.compile(
     r"(?<![\d.:,\w])(?<!\d-)(?P<before>"
     r"(?:from|between|during|at|t[ \t]?=|von|zwischen|entre|de|del|\[|\()"
@@ -54,9 +56,11 @@ _PAIR = re.compile(
     + r"(?P<after>[ \t]{0,3}[\])])?(?![\d:])(?!-\d)",
     re.IGNORECASE,
 )
+# "not from 3 to 5 s"
 _TAKEN_BACK = re.compile(
     r"\b(?:not|n't|never|instead of|rather than)\s{1,3}(?:from|between)?\s*$", re.I
 )
+# What may stand between spans that are listed: "3 to 5 s and 7 to 9 s".
 _LISTED = re.compile(
     r"[\s\])]{0,4}(?:and|or|,|;|/|&|also|as well as)?[\s,]{0,3}(?:from|between|at|\[|\()?\s{0,3}",
     re.I,
@@ -137,6 +141,7 @@ def _strength(match: re.Match[str], text: str) -> _Strength | None:
 
 def _span(match: re.Match[str]) -> Span:
     units = [next((unit for unit in _UNITS if match[f"{unit}{side}"]), None) for side in (1, 2)]
+    # "1 to 2 min": a first number without a unit has the second one's.
     first = _seconds(match, 1, units[0] or units[1])
     second = _seconds(match, 2, units[1])
     return min(first, second), max(first, second)

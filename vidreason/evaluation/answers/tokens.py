@@ -11,9 +11,9 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _TOKEN = re.compile(
     r"(?P<line>\n\s*)"
     r"|(?P<initials>(?:[^\W\d_]\.){2,})"  # N.A., U.S.: no letters of options
-    r"|(?P<number>(?<!\w)[-+]?\d+(?:[.,:]\d+)*(?![^\W_]))"
+    r"|(?P<number>(?<!\w)[-+]?\d+(?:[.,:]\d+)*(?![^\W_]))"  # 12.5, 1:02, -3
     rf"|(?P<cjk>[{_CJK}]+)"
-    rf"|(?P<word>[^\W_{_CJK}]+(?:['\u2019-][^\W_{_CJK}]+)*)"
+    rf"|(?P<word>[^\W_{_CJK}]+(?:['\u2019-][^\W_{_CJK}]+)*)"  # don't, two-legged
     r"|(?P<mark>[^\w\s]|_)"
 )
 

@@ -88,7 +88,7 @@ def _choice(reading: Reading, start: int) -> int | None:
     if token is None or token.text not in YES | NO:
         return None
     following = reading.at(start + 1)
-    if token.text in NO and following is not None and following.text in NO_IDIOMS:
+    if token.text in NO and following is not None and following.text in NO_IDIOMS:  # "no doubt"
         return None
     wanted = "yes" if token.text in YES else "no"
     return [option.strip().casefold() for option in reading.options].index(wanted)

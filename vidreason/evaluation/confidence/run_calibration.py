@@ -131,6 +131,7 @@ def fitted_temperature(confidences: Confidences) -> TemperatureFit | None:
     fit = fit_temperature(confidences.logits, confidences.outcomes)
     if fit.is_at_limit:
         return None
+    # Share of the answers whose outcome is among what was scored.
     listed = fit.num_questions / (fit.num_questions + confidences.num_unlisted)
     return replace(fit, listed=listed)
 

@@ -113,6 +113,7 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
         "nll": bootstrap_interval(confidences.nlls, videos, limits=None),
         "auroc": interval(confidence_auroc),
         "area_under_risk": interval(lambda drawn, right: risk_coverage(drawn, right).area),
+        # At each coverage one answer at least.
         "risk_at_coverage": {
             str(share): risk[max(0, round(share * len(risk)) - 1)] for share in COVERAGES
         },
@@ -138,6 +139,7 @@ def confidence_tables(
         of_fit = f"; temperature {fit.temperature:.3g} of {fit.num_questions} validation answers"
         if fit.listed < 1:
             of_fit += f", the {100 * fit.listed:.0f}% whose event was found"
+    # The shares at coverages are columns of their own.
     records = {name: {**scores, **scores["risk_at_coverage"]} for name, scores in by_name.items()}
     return (
         record_table(f"{title}, {size}{of_fit}", "confidences", records, _CALIBRATION),

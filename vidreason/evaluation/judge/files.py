@@ -49,9 +49,11 @@ def read_scores(path: str) -> dict[Axis, dict[str, int]]:
                 "experiments.judge writes without against and with protocol=axes"
             )
         for axis in AXES:
+            # Without evidence, factual grounding was not judged.
             if axis not in scores:
                 continue
             score = scores[axis]
+            # True is an int in Python.
             if type(score) is not int or not MIN_SCORE <= score <= MAX_SCORE:
                 raise ValueError(
                     f"{location}: scores.{axis} is {shown(score)}, expected a whole number from "

@@ -30,6 +30,7 @@ class HeuristicJudge:
         """Do nothing: no request is ever under way."""
 
     def _verdict(self, request: JudgeRequest) -> dict[str, Any]:
+        # Three forms of requests, told apart by what they ask for and by their blocks.
         if "score" in request.schema["properties"]:
             return self._likeness(request)
         if "ANSWER" in request.blocks:

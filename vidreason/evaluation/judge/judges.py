@@ -56,6 +56,7 @@ def ask_for_verdict(
     Raises:
         EndpointUnavailableError: As :meth:`Judge.ask`; nothing is kept then.
     """
+    # Kept as it is, before it is read: an output that is no verdict is not asked for again.
     reply = cache.reply(judge.judge_id, as_json(request), lambda: judge.ask(request))
     try:
         return reply.text, read(reply.text, request), ""
@@ -97,6 +98,7 @@ class JudgeConfig(EndpointConfig):
         try:
             super().__post_init__()
         except ValueError as error:
+            # The endpoint's fields are the judge's here.
             raise ValueError(f"judge.{error}") from error
         check_part("judge.kind", self.kind, JUDGE_GROUP, JUDGES)
         check_ranges("judge", self, max_new_tokens=(1, inf))

@@ -123,6 +123,7 @@ def judge_pair(
     forth, back = verdicts
     if forth is None or back is None:
         return replace(judgement, outputs=outputs, invalid=next(filter(None, invalid)))
+    # Of each axis, who wins in either order, the second told as if it were the first.
     pairs = {axis: (forth[axis], _OTHER[back[axis]]) for axis in axes}
     return replace(
         judgement,

@@ -66,4 +66,5 @@ class OpenAICompatibleJudge:
             schema = {"name": "verdict", "strict": True, "schema": dict(request.schema)}
             fields["response_format"] = {"type": "json_schema", "json_schema": schema}
         fields |= config.request_fields
+        # A null of the configuration leaves out a field that is set here.
         return {name: value for name, value in fields.items() if value is not None}

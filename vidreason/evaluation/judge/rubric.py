@@ -62,7 +62,7 @@ class Claim:
 
 def judged_axes(item: JudgeItem) -> tuple[Axis, ...]:
     """The axes that can be judged: without evidence nothing can be said of factual grounding."""
-    return AXES if item.evidence.strip() else AXES[1:]
+    return AXES if item.evidence.strip() else AXES[1:]  # all but factual grounding
 
 
 def pointwise_request(item: JudgeItem) -> JudgeRequest:

@@ -82,6 +82,7 @@ def check(value: object, schema: Schema, where: str) -> None:
             raise InvalidVerdictError(
                 f"{where} has the keys {shown(sorted(value))}, not exactly {sorted(expected)}"
             )
+        # A missing or further key was refused above.
         for name, expected_type in expected.items():
             check(value[name], expected_type, f"{where}.{name}")
 

@@ -102,6 +102,7 @@ def summarise_pairwise(judgements: Sequence[PairwiseJudgement]) -> list[Summary]
         shares = [points[winner] for winner in winners]
         # As two runs on the same items: what one wins, the other loses.
         lost = [1 - share for share in shares]
+        # Characters of all answers of either system.
         first_chars, second_chars = (
             sum(one.answer_chars[side] for one in valid) for side in (0, 1)
         )
@@ -134,6 +135,7 @@ def summarise_aspects(judgements: Sequence[AspectJudgement]) -> list[Summary]:
     for aspect, applicable in by_aspect.items():
         valid = [one for one in applicable if one.score is not None]
         scores = [float(one.score) for one in valid if one.score is not None]
+        # Only question answering has a verdict beside its score.
         hits = [float(one.pred == "yes") for one in valid] if aspect == "answer" else []
         summaries.append(
             {
@@ -165,6 +167,7 @@ def judged_table(
     records = {summary["axis"]: summary for summary in summaries}
     if "num_wins" not in summaries[0]:
         return record_table(title, "axis", records, _POINTWISE)
+    # An axis that was not judged has no p-value, and is no test.
     adjusted = iter(
         holm([summary["p_value"] for summary in summaries if summary["p_value"] is not None])
     )
@@ -207,6 +210,7 @@ def agreement_table(judge_id: str, by_judgements: Mapping[str, Mapping[str, Any]
                 *(value_text(agreement[name], factor=1.0, decimals=2) for name in names),
             )
             if agreement
+            # No item that both have judged.
             else (path, axis, "0", *("-" for _ in names))
             for path, by_axis in by_judgements.items()
             for axis, agreement in by_axis.items()

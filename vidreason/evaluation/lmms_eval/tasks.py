@@ -49,6 +49,7 @@ def write_tasks(examples: Sequence[Example], folder: str | Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, of_task in tasks.items():
         data = folder / f"{name}.jsonl"
+        # A corpus with two tasks has part of its rows in each.
         both = f"{name}_open" in tasks or name.removesuffix("_open") in tasks.keys() - {name}
         groups = _groups(of_task, is_half=both)
         data.write_text("".join(json.dumps(_document(one, groups)) + "\n" for one in of_task))
@@ -141,6 +142,7 @@ def _turns(example: Example) -> list[Turn]:
 
 
 def _task(name: str, data: Path, groups: Sequence[str], is_choice: bool) -> str:
+    # Written by hand: `!function` is a tag of lmms-eval's, which writers of YAML would quote.
     lines = [
         f"task: {name}",
         "dataset_path: json",

@@ -110,6 +110,7 @@ def _distance(row: BenchmarkPrediction, shares: dict[str, float], event: str) ->
 def _seconds_error(row: BenchmarkPrediction, shares: dict[str, float], event: str) -> float | None:
     if top_event(shares)[0] != event or row.outcome_seconds is None:
         return None
+    # Several computed events may be one when they are compared.
     times = (one.seconds for one in row.futures if normalise_answer(one.event) == event)
     expected = next((time for time in times if time is not None), None)
     return None if expected is None else abs(expected - row.outcome_seconds)

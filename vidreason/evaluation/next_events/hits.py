@@ -24,12 +24,13 @@ def computed_hits(predictions: list[BenchmarkPrediction]) -> Items:
     if not any(map(has_futures, predictions)):
         return items
     for row in predictions:
-        value = None
+        value = None  # without events the answer says nothing, and counts 0
         if has_futures(row):
             value = float(top_event(event_probabilities(row.futures))[0] == next_event(row))
         item = Item(row.id, HIT, row.video_id, value)
         for group in filter(None, (ALL, row.outcome_kind)):
             items.setdefault((row.corpus, group), []).append(item)
+    # In the tables' order; other kinds follow by name.
     order = {name: number for number, name in enumerate((ALL, *OUTCOMES))}
     columns = sorted(items, key=lambda column: (order.get(column[1], len(order)), column[1]))
     return {column: items[column] for column in columns}

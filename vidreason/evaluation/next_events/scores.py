@@ -94,6 +94,7 @@ def _scores(
     # Hits, all and by kind, and the full run's lead over the others.
     items = {name: computed_hits(rows) for name, rows in runs.items()}
     cells = {name: run_cells(of_run) for name, of_run in items.items()}
+    # Runs that have any have the same ones.
     columns = next(list(of_run) for of_run in items.values() if of_run)
     tables = [accuracy_table(corpus, cells, columns)]
     compared = run_differences(items, (corpus, ALL), full)
@@ -118,6 +119,7 @@ def _scores(
     if sets:
         tables.append(_set_table(corpus, fits, sets))
     # Probabilities must fall as evidence is taken away.
+    # At the fitted temperature where there is one.
     kind, scaling = list(scalings.items())[-1]
     seeing_less = {name: runs[name] for name in evidence if name in runs}
     falls = evidence_falls(seeing_less, scaling)

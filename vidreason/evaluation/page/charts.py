@@ -56,6 +56,7 @@ def line_chart(
             continue
         path = "L".join("{:.1f} {:.1f}".format(*at(x, y)) for x, y in line)
         parts.append(f'<path class="line line{number}" d="M{path}"/>')
+        # Dots only while there are few points: more would hide the line.
         if len(line) < 20:
             for x, y in line:
                 parts.append(
@@ -85,6 +86,7 @@ def grouped_bars(title: str, groups: Mapping[str, Mapping[str, Bar]], names: Seq
     height = sum(head + row * len(bars) + gap for bars in groups.values()) + 26
     parts = _share_grid(left, width - right, height)
     described = []
+    # From the top: of each group its label, its bars and a gap.
     y = 0
     for label, bars in groups.items():
         shown = label if len(label) <= 50 else f"{label[:48]}..."

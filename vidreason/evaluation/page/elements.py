@@ -31,6 +31,7 @@ def write_page(
         style: CSS besides that of all pages.
         script: JavaScript, run at the end.
     """
+    # Only a script of this very hash may run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = f"script-src 'sha256-{digest}'" if script else "script-src 'none'"
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; {allowed}"

@@ -63,6 +63,7 @@ def choose_items(
         kinds.setdefault(row.corpus, {}).setdefault(kind, []).append(index)
     sizes = [sum(map(len, row.values())) for row in kinds.values()]
     chosen: list[int] = []
+    # First over the corpora, then over the kinds of each.
     for share, of_corpus in zip(fair_shares(sizes, limit), kinds.values(), strict=True):
         of_kinds = list(of_corpus.values())
         for number, of_kind in zip(

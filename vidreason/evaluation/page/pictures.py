@@ -145,6 +145,7 @@ def draw_masks(
     picture = picture.resize(size, Image.Resampling.BICUBIC)
     for number, mask in masks:
         color = Image.new("RGB", size, MASK_COLORS[number % len(MASK_COLORS)])
+        # The mask at the picture's size, its edge within in colour, and a dark line around it.
         smooth = Image.fromarray(mask.astype(np.uint8) * 255).resize(size)
         inside = smooth.point([255 * (value > 127) for value in range(256)])
         outline = ImageChops.difference(inside, inside.filter(ImageFilter.MinFilter(5)))

@@ -111,6 +111,7 @@ def _bars(scores: Mapping[str, Sequence[Cell]]) -> list[str]:
         for score in of_run:
             bars = by_corpus.setdefault(score.corpus, {}).setdefault(_label(score), {})
             mean, low, high = score.score
+            # One video has no interval.
             bars[name] = (mean, None, None) if isnan(low) else (mean, low, high)
     return [
         bars_figure(corpus, groups, list(scores), "With 95% intervals over videos.")
@@ -151,6 +152,7 @@ def _diagrams(title: str, confidences: Confidences) -> str:
     curve = risk_coverage(confidences.values, confidences.correct)
     step = max(len(curve.risk) // _MAX_POINTS, 1)
     points = list(zip(curve.coverage, curve.risk, strict=True))
+    # Each step-th point, and the last one, where all answers are given.
     points = [*points[:-1:step], points[-1]]
     without = (
         f", {confidences.num_without} more without confidence" if confidences.num_without else ""

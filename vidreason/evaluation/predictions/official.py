@@ -72,6 +72,7 @@ def _row(example: Example, answer: Any, location: str) -> BenchmarkPrediction:  
         raise ValueError(
             f"{location}: answer is {shown(reference)}, expected the index of an option, or none"
         )
+    # Where both say which option is right, they have to agree.
     if None not in (reference, example.answer_index) and reference != example.answer_index:
         raise ValueError(
             f"{location}: the file takes option {reference} for the right one, the corpus "
@@ -81,7 +82,7 @@ def _row(example: Example, answer: Any, location: str) -> BenchmarkPrediction:  
 
 
 def _is_index(value: Any, lowest: int, example: Example) -> bool:  # noqa: ANN401 - JSON
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)  # True is an int in Python
     return is_whole and lowest <= value < len(example.options)
 
 

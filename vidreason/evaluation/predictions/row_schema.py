@@ -57,6 +57,7 @@ def _misfit(row: Mapping[str, Any]) -> str:
             return (
                 f"{name} is {shown(values)}, expected one value for each of {len(options)} options"
             )
+    # With options, the reference is an index; without any, a list of answers or spans.
     if options:
         if reference is not None and not (isinstance(reference, int) and reference < len(options)):
             return (
@@ -72,6 +73,7 @@ def _misfit(row: Mapping[str, Any]) -> str:
 
 
 def _is(*kinds: type) -> _Check:
+    # True is an int in Python.
     return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
 
 

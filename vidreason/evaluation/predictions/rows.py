@@ -100,6 +100,7 @@ def unanswered(example: Example) -> BenchmarkPrediction:
     # A question of when is graded by its spans, whatever else it has.
     reference = example.spans or reference
     outcome = outcome_of(example.meta)
+    # A free answer has neither options nor accepted answers.
     is_free = reference is None and not (example.options or example.answers)
     return BenchmarkPrediction(
         id=example.id,
@@ -139,6 +140,7 @@ def grade(prediction: BenchmarkPrediction) -> BenchmarkPrediction:
         parsed = parse_span(prediction.output)
     else:
         parsed = short_answer(prediction.output) or None
+    # What could not be asked is neither right nor wrong.
     correct = None if prediction.missing_capability else _is_correct(parsed, prediction)
     return replace(prediction, parsed=parsed, correct=correct)
 

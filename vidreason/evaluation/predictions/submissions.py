@@ -80,6 +80,7 @@ def _write_vcr(rows: Sequence[BenchmarkPrediction], folder: Path) -> list[Path]:
     """Needs all four rationale questions of each row, which are asked where labels are hidden."""
     values: dict[str, dict[str, float]] = {}
     for row in rows:
+        # An id is <annotation>:<kind of question>.
         annotation_id, _, kind = id_in_corpus(row.id).rpartition(":")
         probabilities = values.setdefault(annotation_id, {})
         if kind != "answer" and not kind.startswith("rationale_given_"):
@@ -141,7 +142,7 @@ def _probabilities(row: BenchmarkPrediction) -> Sequence[float]:
     if has_finite_scores(row):
         return option_probabilities(row.option_log_likelihoods)
     if row.parsed is None:
-        return [1 / len(row.options)] * len(row.options)
+        return [1 / len(row.options)] * len(row.options)  # nothing was named: all options alike
     return [float(number == row.parsed) for number in range(len(row.options))]
 
 

@@ -34,6 +34,7 @@ _CLITIC = r"(?:s|m|d|ll|re|ve)"
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
+        # In this order: contractions, brackets, punctuation, signs; each sees what is left.
         (r"\bcannot\b", "can not"),
         (r"\b(gon|wan)na\b", r"\1 na"),
         (r"\bgotta\b", "got ta"),

@@ -78,6 +78,7 @@ class WordNet:
         self._folder = folder
         self._index = {part: _map_file(folder / f"index.{_FILES[part]}") for part in _FILES}
         self._data = {part: _map_file(folder / f"data.{_FILES[part]}") for part in _FILES}
+        # Caches that go with this object: those of a method would keep it alive.
         self.synsets = lru_cache(maxsize=100_000)(self._synsets)
         self.hypernyms = lru_cache(maxsize=100_000)(self._hypernyms)
 
@@ -122,6 +123,7 @@ class WordNet:
     def name(self, synset: Synset) -> str:
         """NLTK's name of a meaning, such as ``dog.n.01``, by which it orders meanings."""
         fields = self._data_fields(synset)
+        # Without the marker that an adjective may have, such as "(p)".
         lemma = fields[4].split("(")[0].lower()
         number = self._offsets(lemma, synset.part_of_speech).index(synset.offset) + 1
         return f"{lemma}.{fields[2]}.{number:02d}"
@@ -152,6 +154,7 @@ class WordNet:
         line = _find_line(self._index[part_of_speech], lemma.replace(" ", "_").encode("utf-8"))
         if not line:
             return []
+        # Lemma, part of speech, number of meanings, ..., and at the end their offsets.
         fields = line.decode("utf-8").split()
         return [int(offset) for offset in fields[-int(fields[2]) :]]
 
@@ -180,6 +183,7 @@ def _find_line(index: mmap.mmap, lemma: bytes) -> bytes:
     low, high = 0, len(index)
     while low < high:
         middle = (low + high) // 2
+        # The whole line that the middle is in.
         start = index.rfind(b"\n", low, middle) + 1 or low
         end = index.find(b"\n", start)
         line = index[start : len(index) if end < 0 else end]
