@@ -69,6 +69,19 @@ def test_keys_that_agree_in_their_first_half_are_told_apart(tmp_path):
         assert row["number"] == number
 
 
+@pytest.mark.parametrize("byte", [0, 15])
+def test_keys_in_another_order_are_damage(tmp_path, monkeypatch, byte):
+    keys = np.zeros((3, 16), dtype=np.uint8)
+    rows = np.zeros(3, dtype=ROW)
+    monkeypatch.setattr(np, "lexsort", lambda columns: np.arange(len(columns[0])))
+    for name, numbers in (("right", [0, 1, 1]), ("wrong", [0, 2, 1])):
+        keys[:, byte] = numbers
+        write(tmp_path / name, [table_of(keys, rows)], 3)
+    assert len(check_table(tmp_path / "right")) == 3
+    with pytest.raises(DamagedTableError, match="not in order"):
+        check_table(tmp_path / "wrong")
+
+
 def test_translation_drops_and_changes_rows(tmp_path):
     def translate(source, rows):
         changed = rows.copy()

@@ -16,8 +16,8 @@ def corpus_protocols(config: EvaluationConfig) -> Mapping[str, Protocol]:
 
     Raises:
         ValueError: A configured one cannot be imported or is no protocol, its measures take
-            something else than a row, or its corpus has one in
-            this project, whose numbers would then not be the benchmark's.
+            something else than a row, or its corpus has one in this project, whose numbers would
+            then not be the benchmark's.
     """
     if not config.protocols:
         return PROTOCOLS

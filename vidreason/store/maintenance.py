@@ -56,14 +56,15 @@ def verify(folder: Path) -> Verdict:
     verdict = Verdict(unfinished=[str(path) for path in _unfinished(folder)])
     headers: dict[str, Shard] = {}
     for path in _shard_files(folder):
-        verdict.num_shards += 1
         try:
             headers[path.name] = read_header(path)
         except FileNotFoundError:  # removed since it was listed
             continue
         except FeatureStoreError as error:
+            verdict.num_shards += 1
             _add_damage(verdict, path, str(error))
             continue
+        verdict.num_shards += 1
         faults = dict(_faulty_entries(headers[path.name]))
         verdict.num_entries += len(headers[path.name]) - len(faults)
         if faults:

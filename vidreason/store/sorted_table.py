@@ -142,7 +142,10 @@ def check_table(path: Path) -> SortedTable:
     actual = [_crc32(column) for column in (table.high, table.low, table.rows)]
     if actual != expected:
         raise DamagedTableError(f"{str(path)!r}: a checksum is wrong")
-    if (table.high[1:] < table.high[:-1]).any():
+    before, after = (slice(None, -1), slice(1, None))
+    falls = table.high[after] < table.high[before]
+    ties = table.high[after] == table.high[before]
+    if (falls | (ties & (table.low[after] < table.low[before]))).any():
         raise DamagedTableError(f"{str(path)!r}: the keys are not in order")
     return table
 

@@ -168,15 +168,14 @@ def judged_table(
     if "num_wins" not in summaries[0]:
         return record_table(title, "axis", records, _POINTWISE)
     # An axis that was not judged has no p-value, and is no test.
-    adjusted = iter(
-        holm([summary["p_value"] for summary in summaries if summary["p_value"] is not None])
-    )
+    tested = [summary["p_value"] for summary in summaries if summary["p_value"] is not None]
+    adjusted = iter(holm(tested))
     for axis, summary in records.items():
         p_value = summary["p_value"]
         p_holm = None if p_value is None else next(adjusted)
         records[axis] = {**summary, "p": p_value_text(p_value), "p_holm": p_value_text(p_holm)}
     fields = [
-        field._replace(title=field.title.format(num_tests=len(records))) for field in _PAIRWISE
+        field._replace(title=field.title.format(num_tests=len(tested))) for field in _PAIRWISE
     ]
     return record_table(title, "axis", records, fields)
 

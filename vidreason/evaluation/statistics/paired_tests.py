@@ -15,9 +15,8 @@ from vidreason.evaluation.statistics.clusters import cluster_sums, paired_values
 NUM_FLIPS = 10_000  # drawn assignments of signs
 _CHUNK = 200  # assignments of signs at a time
 _MAX_ENUMERATED = 14  # clusters; 2 ** 14 sums
-_MAX_SCALE = (
-    12  # runs averaged over at most 12 seeds, or over a divisor of such a number, have exact tests
-)
+_MAX_SCALE = 12
+"""Runs averaged over at most as many seeds, or a divisor of such a number, have exact tests."""
 _MAX_CONVOLVED = 300_000_000  # additions, about half a second
 _ROUNDING = 1e-9  # sums that differ by less are the same
 
