@@ -12,6 +12,7 @@ from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.reasoning import future_search
 from vidreason.reasoning.evidence import Evidence
 from vidreason.reasoning.explanations import parse_explanation
+from vidreason.reasoning.forecast_text import LikelyEvents
 from vidreason.reasoning.future_search import Forecasts
 from vidreason.reasoning.futures import Future
 from vidreason.video.config import SamplingConfig
@@ -32,6 +33,10 @@ PARTS = (
     Evidence("track", 0, 3.0, 3.0, 0.4),
     Evidence("clip", None, 0.0, 1.5, 0.3),
 )
+FUTURES = (
+    Future("the ball \x1b falls", -0.25, 0.625),
+    *(Future(f"event {number}", -2.0, 0.05) for number in range(8)),
+)
 FORECASTS = Forecasts(
     (
         future_search.Forecast(
@@ -42,10 +47,10 @@ FORECASTS = Forecasts(
         ),
         future_search.Forecast(Future("nothing moves", -3.0, 0.0001), None, ()),
     ),
-    9,
+    FUTURES,
     0.934,
 )
-NO_FORECASTS = Forecasts((), 0, 0.0)
+NO_FORECASTS = Forecasts((), (), 0.0)
 
 
 def fields(text: str, **others: Any) -> dict[str, Any]:
@@ -143,6 +148,27 @@ def test_computed_probabilities_are_told_from_printed_confidences():
         "evidence": [part._asdict() for part in PARTS],
     }
     assert len(value["futures"]) == 3
+
+
+def test_a_calibrated_forecast_names_the_events_of_which_one_comes():
+    likely = LikelyEvents(("the ball \x1b falls", "it stops"), 0.9, 300)
+    answer = Forecast(**fields("no"), printed="1. no", forecasts=FORECASTS, likely=likely)
+    assert str(answer).splitlines()[-2:] == [
+        "One of these comes, in 90% of such videos: the ball \\x1b falls; it stops",
+        "(computed: calibrated on 300 videos; shares of 9 events that were found, of all that the "
+        "model may name 93%)",
+    ]
+    assert json.loads(answer.to_json())["likely"] == {
+        "events": ["the ball \x1b falls", "it stops"],
+        "level": 0.9,
+        "num_videos": 300,
+    }
+    unbounded = Forecast(
+        **fields("no"), printed="", forecasts=FORECASTS, likely=LikelyEvents((), 0.9, 9)
+    )
+    assert "One of these comes" not in str(unbounded)
+    plain = Forecast(**fields("no"), printed="", forecasts=FORECASTS)
+    assert json.loads(plain.to_json())["likely"] is None
 
 
 class Texts(HTMLParser):

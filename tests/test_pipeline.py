@@ -14,12 +14,18 @@ from tiny_shipped import write_tiny_reasoner
 
 import vidreason
 from vidreason import cli
+from vidreason.evaluation.next_events.forecast_calibration import (
+    CALIBRATION_FILE,
+    ForecastCalibration,
+    write_forecast_calibration,
+)
 from vidreason.example import Turn
 from vidreason.microworld.shipped import sample_videos
 from vidreason.model import DecodingConfig
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.pipeline import VideoPipeline, load
 from vidreason.reasoning.prompts import multiple_choice_prompt, open_ended_prompt
+from vidreason.reasoning.reasoner_config import FuturesConfig
 from vidreason.video.reader import VideoReader, VideoReadError
 
 OPTIONS = ("the red circle", "the blue square", "a wall")
@@ -173,6 +179,42 @@ def test_a_forecast_is_the_reasoners(model):
         ValueError, match="method: expected one of beam, nucleus, greedy, found 'tea leaves'"
     ):
         model.predict(SAMPLE, method="tea leaves")
+
+
+def test_a_calibration_in_the_folder_makes_probabilities_those_of_validation_videos(
+    folder, model, tmp_path
+):
+    calibrated = tmp_path / "reasoner"
+    shutil.copytree(folder, calibrated)
+    settings = FuturesConfig()
+    calibration = ForecastCalibration(
+        method=settings.method,
+        num_candidates=settings.num_candidates,
+        temperature=3.0,
+        listed=0.9,
+        quantile=0.5,
+        level=0.9,
+        num_videos=40,
+    )
+    write_forecast_calibration(calibrated / CALIBRATION_FILE, calibration)
+    decoding = DecodingConfig(max_new_tokens=12)
+    plain = model.predict(SAMPLE, decoding=decoding)
+    forecast = load(calibrated).predict(SAMPLE, decoding=decoding)
+    events = [item.future.event for item in forecast.forecasts.items]
+    assert events
+    assert events == [item.future.event for item in plain.forecasts.items]
+    futures = calibration.calibrated(plain.forecasts.futures)
+    assert forecast.forecasts.futures == futures
+    assert forecast.confidence == futures[0].probability != plain.confidence
+    assert sum(future.probability for future in futures) == pytest.approx(0.9)
+    assert forecast.likely.events == calibration.likely(plain.forecasts.futures)
+    assert forecast.likely.events[0] == events[0]
+    assert (forecast.likely.level, forecast.likely.num_videos) == (0.9, 40)
+    # Found in another way, they are others.
+    assert plain.likely is load(calibrated).predict(SAMPLE, method="greedy").likely is None
+    (calibrated / CALIBRATION_FILE).write_text("{}")
+    with pytest.raises(ValueError, match=r"futures\.json is no calibration of futures: write"):
+        load(calibrated)
 
 
 def test_a_conversation_stands_in_the_next_prompt(model):

@@ -12,7 +12,12 @@ from typing import Any
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.reasoning.evidence import Evidence
 from vidreason.reasoning.explanations import Step, format_explanation
-from vidreason.reasoning.forecast_text import evidence_text, forecasts_values, prediction_text
+from vidreason.reasoning.forecast_text import (
+    LikelyEvents,
+    evidence_text,
+    forecasts_values,
+    prediction_text,
+)
 from vidreason.reasoning.future_search import Forecasts
 from vidreason.reasoning.predictions import parse_predictions
 from vidreason.secrets import without_controls
@@ -146,6 +151,9 @@ class Forecast(Answer):
     """The prediction as the model writes it, with the confidences that it prints."""
     forecasts: Forecasts
     """Events with computed probabilities, the likeliest first."""
+    likely: LikelyEvents | None = None
+    """Set of events that holds the next one in most videos, where the reasoner's folder has a
+    calibration of its futures; the probabilities then are calibrated ones, too."""
 
     def _values(self) -> dict[str, Any]:
         predictions = [item._asdict() for item in parse_predictions(self.printed).items]
@@ -153,7 +161,8 @@ class Forecast(Answer):
             **super()._values(),
             "predictions": predictions,
             **forecasts_values(self.forecasts),
+            "likely": None if self.likely is None else self.likely._asdict(),
         }
 
     def __str__(self) -> str:
-        return without_controls(prediction_text(self.printed, self.forecasts))
+        return without_controls(prediction_text(self.printed, self.forecasts, self.likely))

@@ -25,6 +25,11 @@ from vidreason.answer import (
 )
 from vidreason.conversation import Chat, checked_options, checked_question
 from vidreason.devices import torch_device
+from vidreason.evaluation.next_events.forecast_calibration import (
+    CALIBRATION_FILE,
+    ForecastCalibration,
+    read_forecast_calibration,
+)
 from vidreason.example import Turn
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perceived_videos import Look, PerceivedVideos
@@ -35,9 +40,12 @@ from vidreason.perception.visual_tokens import (
     collate_visual_tokens,
     move_visual_tokens,
 )
+from vidreason.pretrained.hub import local_reasoner_folder
 from vidreason.pretrained.packaged import shipped_reasoner
 from vidreason.reasoning.evidence import Evidence, parts_left_out
 from vidreason.reasoning.explanations import parse_explanation
+from vidreason.reasoning.forecast_text import LikelyEvents
+from vidreason.reasoning.future_search import Forecasts
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.prompts import (
     CAUSAL_EXPLANATION_PROMPT,
@@ -74,11 +82,14 @@ def load(
         ValueError: Something is missing, damaged or unexpected; the message names it.
     """
     device = torch_device(str(device))
+    name_or_path = name_or_path or shipped_reasoner()
     reasoner = VideoReasoner.from_pretrained(
-        name_or_path or shipped_reasoner(), device, revision=revision, frozen_parts=frozen_parts
+        name_or_path, device, revision=revision, frozen_parts=frozen_parts
     )
     assert reasoner.perceiver is not None  # it comes with every folder
-    return VideoPipeline(reasoner, build_perceiver(reasoner.perceiver, device))
+    file = local_reasoner_folder(name_or_path, revision) / CALIBRATION_FILE
+    calibration = read_forecast_calibration(file) if file.is_file() else None
+    return VideoPipeline(reasoner, build_perceiver(reasoner.perceiver, device), calibration)
 
 
 class VideoPipeline:
@@ -91,11 +102,19 @@ class VideoPipeline:
     Args:
         reasoner: In eval mode.
         perceiver: Of its visual tokens.
+        calibration: Of computed futures, as far as they are searched for in its way; None for
+            probabilities as the language model gives them.
     """
 
-    def __init__(self, reasoner: VideoReasoner, perceiver: Perceiver) -> None:
+    def __init__(
+        self,
+        reasoner: VideoReasoner,
+        perceiver: Perceiver,
+        calibration: ForecastCalibration | None = None,
+    ) -> None:
         self.reasoner = reasoner
         self.perceiver = perceiver
+        self.calibration = calibration
         self._look = PerceivedVideos(perceiver).look
 
     def perceive(
@@ -175,6 +194,9 @@ class VideoPipeline:
         futures = (decoding or self.reasoner.decoding).futures
         futures = replace(futures, method=method or futures.method)  # type: ignore[arg-type]
         forecasts = self.reasoner.forecast(look.tokens, futures, num_events)
+        likely = None
+        if self.calibration is not None and self.calibration.is_for(futures):
+            forecasts, likely = _calibrated(forecasts, self.calibration)
         seconds = answer.timings.answer_seconds + time.perf_counter() - began
         top = forecasts.items[0] if forecasts.items else None
         printed = answer.text
@@ -185,7 +207,7 @@ class VideoPipeline:
             evidence=() if top is None else top.evidence,
             timings=replace(answer.timings, answer_seconds=seconds),
         )
-        return Forecast(**vars(answer), printed=printed, forecasts=forecasts)
+        return Forecast(**vars(answer), printed=printed, forecasts=forecasts, likely=likely)
 
     def choose(
         self,
@@ -358,3 +380,17 @@ class VideoPipeline:
         )
         # (videos * answers,) -> (videos, answers)
         return (sums / counts if mean else sums).view(len(videos), len(answers))
+
+
+def _calibrated(
+    forecasts: Forecasts, calibration: ForecastCalibration
+) -> tuple[Forecasts, LikelyEvents]:
+    futures = calibration.calibrated(forecasts.futures)
+    probabilities = {future.event: future.probability for future in futures}
+    items = tuple(
+        item._replace(future=item.future._replace(probability=probabilities[item.future.event]))
+        for item in forecasts.items
+    )
+    events = calibration.likely(forecasts.futures)
+    likely = LikelyEvents(events, calibration.level, calibration.num_videos)
+    return forecasts._replace(items=items, futures=futures), likely

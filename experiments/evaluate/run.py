@@ -32,9 +32,15 @@ from vidreason.evaluation.benchmark import (
     evaluation_failures,
     question_batches,
 )
+from vidreason.evaluation.confidence.run_calibration import held_out
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.controls import why_not_made
 from vidreason.evaluation.manifest import Manifest
+from vidreason.evaluation.next_events.forecast_calibration import (
+    CALIBRATION_FILE,
+    fit_forecasts,
+    write_forecast_calibration,
+)
 from vidreason.evaluation.page.pictures import StoredPictures
 from vidreason.evaluation.predictions.kept import KeptPredictions
 from vidreason.evaluation.predictions.row_files import write_predictions
@@ -74,7 +80,18 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
                 incomplete=answers.incomplete,
                 pictures=question_pictures(config),
             )
+            _write_calibration(config, held_out(answers.runs, answers.validation))
     return answers.runs
+
+
+def _write_calibration(config: ExperimentConfig, validation: Sequence[BenchmarkPrediction]) -> None:
+    """Write what a copy in the reasoner's folder calibrates its predictions by, if there is any."""
+    path = evaluation_folder(config) / CALIBRATION_FILE
+    calibration = fit_forecasts(validation, config.decoding.futures)
+    if calibration is None:
+        path.unlink(missing_ok=True)  # of other answers
+    else:
+        write_forecast_calibration(path, calibration)
 
 
 def answer_benchmark(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:

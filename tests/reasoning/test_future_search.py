@@ -247,7 +247,7 @@ def test_models_without_a_line_that_says_something_have_no_futures(
     for method in ("beam", "nucleus", "greedy"):
         config = FuturesConfig(method=method, num_candidates=5)
         assert reasoner.predict_futures(collate_visual_tokens(videos), config, 2) == [()] * 3
-        assert reasoner.forecast(videos[0], config) == Forecasts((), 0, 0.0)
+        assert reasoner.forecast(videos[0], config) == Forecasts((), (), 0.0)
 
 
 def test_nonsense_and_numbers_that_are_none_end_in_no_error(tiny_reasoner, videos, monkeypatch):
@@ -281,8 +281,8 @@ def test_support_is_what_an_event_loses_without_a_part(reasoner, videos):
     assert (parts[0].start_seconds, parts[0].end_seconds) == (0.0, 2.0)
     assert not ((without[-1].kinds == OBJECT_TOKEN) & (without[-1].track_ids == 1)).any()
 
-    forecasts, num_events, mass = reasoner.forecast(tokens, ALL, num_events=2)
-    assert (len(forecasts), num_events) == (2, len(EVENTS))
+    forecasts, found, mass = reasoner.forecast(tokens, ALL, num_events=2)
+    assert (len(forecasts), len(found)) == (2, len(EVENTS))
     (futures,) = reasoner.predict_futures(collate_visual_tokens([tokens]), ALL)
     assert mass == pytest.approx(covered_mass(futures))
     for forecast in forecasts:

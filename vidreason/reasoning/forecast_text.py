@@ -1,7 +1,7 @@
 """Forecasts as they are shown: next events with their probabilities, words, times and evidence."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from vidreason.reasoning.evidence import Evidence
 from vidreason.reasoning.future_search import Forecast, Forecasts
@@ -12,27 +12,48 @@ _LEAST_SUPPORT = 0.05
 """In nats: below, an event is as likely without a part, but for 5%."""
 
 
-def forecasts_text(forecasts: Forecasts) -> str:
+class LikelyEvents(NamedTuple):
+    """Events of which one comes, in a known share of the videos."""
+
+    events: tuple[str, ...]
+    """The likeliest first; empty where there is no such set."""
+    level: float
+    """The share, from 0 to 1."""
+    num_videos: int
+    """Validation videos that say so."""
+
+
+def forecasts_text(forecasts: Forecasts, likely: LikelyEvents | None = None) -> str:
     """Write forecasts as a numbered list, in the order and with the labels of a prediction.
 
     What was computed and what the model printed are marked as such. Empty without any event.
+
+    Args:
+        forecasts: Of one video.
+        likely: A set that probably holds the next event, where probabilities are calibrated.
     """
     lines = []
     for number, forecast in enumerate(forecasts.items, start=1):
         lines += _forecast_lines(number, forecast)
-    if lines:
-        events = "1 event" if forecasts.num_events == 1 else f"{forecasts.num_events} events"
+    if lines and likely is not None and likely.events:
         lines.append(
-            f"(computed: shares of {events} that were found, of all that the model may name "
+            f"One of these comes, in {likely.level:.0%} of such videos: {'; '.join(likely.events)}"
+        )
+    if lines:
+        number = len(forecasts.futures)
+        events = "1 event" if number == 1 else f"{number} events"
+        kind = "shares" if likely is None else f"calibrated on {likely.num_videos} videos; shares"
+        lines.append(
+            f"(computed: {kind} of {events} that were found, of all that the model may name "
             f"{forecasts.covered_mass:.0%})"
         )
     return "\n".join(lines)
 
 
-def prediction_text(answer: str, forecasts: Forecasts) -> str:
+def prediction_text(answer: str, forecasts: Forecasts, likely: LikelyEvents | None = None) -> str:
     """Write what is predicted: the forecasts, or without any event what the model's text holds."""
     if forecasts.items:
-        return forecasts_text(forecasts)
+        return forecasts_text(forecasts, likely)
     parsed = parse_predictions(answer)
     parts = [format_predictions(parsed.items)] if parsed.items else []
     if parsed.unparsed:
@@ -51,7 +72,7 @@ def forecasts_values(forecasts: Forecasts) -> dict[str, Any]:
             }
             for forecast in forecasts.items
         ],
-        "num_events": forecasts.num_events,
+        "num_events": len(forecasts.futures),
         "covered_mass": forecasts.covered_mass,
     }
 

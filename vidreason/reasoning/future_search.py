@@ -97,8 +97,8 @@ class Forecasts(NamedTuple):
 
     items: tuple[Forecast, ...]
     """The likeliest first; empty where the model writes no event."""
-    num_events: int
-    """Events that were found, and whose probabilities sum to 1."""
+    futures: tuple[Future, ...]
+    """All events that were found, the likeliest first, whose probabilities sum to 1."""
     covered_mass: float
     """Probability, from 0 to 1, that the first event that the model writes is one of these."""
 
@@ -194,7 +194,7 @@ class FutureSearch:
             forecasts.append(
                 Forecast(_described(future, description), description.confidence, tuple(evidence))
             )
-        return Forecasts(tuple(forecasts), len(candidates), covered_mass(candidates))
+        return Forecasts(tuple(forecasts), candidates, covered_mass(candidates))
 
     def candidates(self, video: Tensor, config: FuturesConfig) -> list[list[str]]:
         """Return different texts of first events for each video, in the order of the search."""
