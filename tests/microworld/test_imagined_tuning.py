@@ -16,12 +16,14 @@ from vidreason.microworld.imagined_tuning import (
     PERCEIVED_SHARE,
     PICTURE_SHARE,
     Lessons,
+    answer_weights,
     tune_reasoner,
 )
 from vidreason.microworld.parts import LANGUAGE_MODEL_FOLDER
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.model import ReasonerConfig, build_reasoner
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
+from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import EncodedText
 
 
@@ -95,6 +97,16 @@ def test_stories_of_which_no_picture_can_be_asked_are_refused(imagination, video
     monkeypatch.setattr("vidreason.microworld.imagined_tuning.looks", lambda *_: iter(()))
     with pytest.raises(ValueError, match="no picture of them"):
         next(iter(lessons(imagination, videos, encoded)))
+
+
+def test_an_answer_counts_as_the_root_of_its_length():
+    # Two answers of a conversation, of 1 and 4 tokens, and one of 9.
+    conversation = EncodedText([1] * 8, [-100, 2, -100, 2, 2, 2, 2, -100])
+    text = collate_texts([conversation, EncodedText([1] * 10, [-100] + [2] * 9)])
+    weights = answer_weights(text)
+    assert weights.mean().item() == pytest.approx(1)
+    sums = [weights[part].sum().item() for part in (slice(1), slice(1, 5), slice(5, 14))]
+    assert [each / sums[0] for each in sums] == pytest.approx([1, 2, 3])
 
 
 def features_sum(features):

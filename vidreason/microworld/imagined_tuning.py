@@ -80,6 +80,8 @@ class Lesson(NamedTuple):
     videos: Tensor
     """``(R,)`` int64: of each text, the index of its video."""
     text: TextBatch
+    weights: Tensor
+    """``(M,)`` float32: of the target tokens; see :func:`answer_weights`."""
 
 
 class Lessons(IterableDataset[Lesson]):
@@ -142,11 +144,13 @@ class Lessons(IterableDataset[Lesson]):
         for whole in (slice(num_whole), slice(num_videos, None)):
             mask[whole] = visual["mask"][whole]
         facts = zip(*map(facts_of, rollouts[:num_whole]), strict=True)
+        text = collate_texts([self.encode(*each[1:]) for each in texts])
         return Lesson(
             visual=VisualBatch(**{**visual, "mask": mask}),
             facts=Facts(*map(torch.stack, facts)),
-            videos=torch.tensor([text.video for text in texts]),
-            text=collate_texts([self.encode(*text[1:]) for text in texts]),
+            videos=torch.tensor([each.video for each in texts]),
+            text=text,
+            weights=answer_weights(text),
         )
 
     def _videos(self, number: int, generator: random.Random) -> list[Perceived]:
@@ -173,6 +177,23 @@ class Lessons(IterableDataset[Lesson]):
         tokens = self.imagination.picture_tokens(rollout, questions[0].time, generator)
         number = self.texts_per_video
         return tokens, texts_about_picture(video, rollout, questions, number, generator)
+
+
+def answer_weights(text: TextBatch) -> Tensor:
+    """Return weights of the target tokens by which an answer counts as the root of its length.
+
+    By tokens alone, predictions count 53% and all questions 24%, because answers are short; by the
+    root 44 and 42% (measured, 120 stories). By answers alone, predictions would be left 31%.
+
+    Returns:
+        Shape ``(M,)``, float32, with mean 1.
+    """
+    rows, columns = text["target_rows"], text["target_columns"]
+    # An answer ends where the row does, or before the next question.
+    begins = (rows.diff() != 0) | (columns.diff() > 1)
+    answers = torch.cat([torch.zeros(1, dtype=torch.int64), begins.cumsum(0)])  # (M,) their numbers
+    weights = answers.bincount()[answers].float().rsqrt()
+    return weights / weights.mean()
 
 
 def tune_reasoner(
@@ -238,7 +259,7 @@ def tune_reasoner(
                 values = row_log_likelihoods(model, embeddings[lesson.videos], lesson.text)
                 known = embeddings[: len(lesson.facts.shapes)]
                 losses = heads.losses(known, lesson.facts)
-            yield {"text": -values.mean(), **losses}
+            yield {"text": -(lesson.weights * values).mean(), **losses}
 
     trained = [parameter for parameter in reasoner.parameters() if parameter.requires_grad]
     yield from minimise(
