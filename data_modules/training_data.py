@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
@@ -27,6 +28,14 @@ from vidreason.training.dropped_tokens import drop_tokens
 from vidreason.video.failures import FailureLog
 
 logger = logging.getLogger(__name__)
+
+
+def move_batch(batch: Batch, device: torch.device) -> Batch:
+    """Move the tensors of ``batch``, which are on the host, without waiting for the device."""
+    if device.type == "cpu":
+        return batch  # Lightning would look at all that is in it, each id included
+    moved: Batch = move_data_to_device(batch, device)
+    return moved
 
 
 class TrainingDataModule(LightningDataModule):
@@ -240,6 +249,12 @@ class TrainingDataModule(LightningDataModule):
         first = consumed + self.trainer.global_rank * len(batch["ids"])
         visual = drop_tokens(batch["visual"], self.config.drop, self.seed, epoch, first)
         return {**batch, "visual": visual}
+
+    @override
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        return move_batch(batch, device)
 
     @override
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

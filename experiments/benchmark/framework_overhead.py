@@ -18,6 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from data_modules.corpora import DataConfig
+from data_modules.training_data import move_batch
 from data_modules.video_text import Batch
 from experiments.benchmark.paired import Clock, ratios, spread
 from experiments.benchmark.training_steps import (
@@ -101,6 +102,12 @@ class _Data(LightningDataModule):
     def setup(self, stage: str) -> None:
         assert self.trainer is not None
         self.trainer.limit_val_batches = 0
+
+    @override
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        return move_batch(batch, device)  # as the stages' data modules do
 
     @override
     def train_dataloader(self) -> TurnsLoader:

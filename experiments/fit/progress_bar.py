@@ -1,6 +1,7 @@
 """The progress bar: Lightning's, drawn a few times a second and not at each step."""
 
 import importlib.util
+import sys
 import time
 from typing import Any
 
@@ -10,6 +11,8 @@ from typing_extensions import override
 
 DRAWINGS_A_SECOND = 4
 """Lightning's bar has a thread that draws 100 times a second, while the training waits for it."""
+_UNWATCHED_SECONDS = 1.0
+"""Between two steps that a bar is told of which no terminal shows: a log gets its last state."""
 
 
 class _SeldomDrawn(ProgressBar):
@@ -23,7 +26,8 @@ class _SeldomDrawn(ProgressBar):
     ) -> None:
         now = time.monotonic()
         if now >= self._next_seconds or batch_idx + 1 >= self.total_train_batches:
-            self._next_seconds = now + 1 / DRAWINGS_A_SECOND
+            watched = sys.stdout.isatty() or hasattr(sys, "ps1")  # a terminal, or a notebook
+            self._next_seconds = now + (1 / DRAWINGS_A_SECOND if watched else _UNWATCHED_SECONDS)
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 

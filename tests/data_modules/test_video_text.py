@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from data_modules.training_data import move_batch
 from data_modules.video_text import Collator, VideoTextDataset
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import VisualTokens
@@ -95,6 +96,19 @@ def test_a_bfloat16_store_next_to_an_unreadable_video(
     stored = replace(data[0], tokens=replace(tokens, features=tokens.features.bfloat16()))
     batch = Collator(visual_dim=6)([data[1], stored])
     assert batch["visual"]["features"].dtype == torch.bfloat16
+
+
+def test_a_batch_moves_with_its_tensors_alone_and_not_within_the_host(
+    make_visual_tokens: MakeTokens, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    data = dataset(make_visual_tokens, tiny_tokenizer, [example(0)])
+    batch = Collator(visual_dim=6)([data[0]])
+    assert move_batch(batch, torch.device("cpu")) is batch
+    moved = move_batch(batch, torch.device("meta"))
+    assert all(tensor.is_meta for tensor in moved["visual"].values())
+    assert moved["text"]["target_ids"].is_meta
+    assert moved["text"]["longest"] == batch["text"]["longest"]
+    assert moved["ids"] == ["webvid:train:0"]
 
 
 def test_errors(make_visual_tokens: MakeTokens, tiny_tokenizer: PreTrainedTokenizerFast) -> None:

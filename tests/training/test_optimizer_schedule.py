@@ -17,6 +17,7 @@ from vidreason.training.optimizer import (
     learning_rates,
     num_warmup_steps,
 )
+from vidreason.training.step_metrics import optimizer_metrics
 
 
 def three_parts() -> nn.Module:
@@ -113,6 +114,15 @@ def test_the_length_of_each_parts_gradient():
     module.language_model.lora_A.weight.grad = torch.full((1, 2), -3.0)
     norms = {part: norm.item() for part, norm in gradient_norms(optimizer).items()}
     assert norms == pytest.approx({"fusion": math.sqrt(6 * 4 + 8), "lora": math.sqrt(18)})
+
+
+def test_a_step_that_is_left_out_has_no_gradient_to_log_whatever_was_measured():
+    module = three_parts()
+    optimizer = build_optimizer(module, dict(module.named_parameters()), OptimizerConfig())
+    measured = {"fusion": torch.tensor(2.0)}
+    assert "train/gradient_norm_fusion" not in optimizer_metrics(optimizer, measured)
+    module.fusion.queries.grad = torch.ones(4, 2)
+    assert optimizer_metrics(optimizer, measured)["train/gradient_norm_fusion"] == 2.0
 
 
 def test_a_factor_for_a_part_that_does_not_train_is_refused():

@@ -137,6 +137,62 @@ def test_gradients_are_clipped_after_they_are_normalised(
     assert answers == (pytest.approx(before, rel=1e-4) if measured else [])
 
 
+@pytest.mark.parametrize(
+    ("clip_norm", "poison"), [(0.01, 0.0), (1000.0, 0.0), (1000.0, float("nan"))]
+)
+def test_measured_gradients_are_clipped_as_torch_clips_them(
+    tiny_language_model_folder, clip_norm, poison
+):
+    """Bit by bit, also where they are short enough, or no numbers."""
+    expected, clipped = [], []
+
+    class Clip(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            measured = [p for g in optimizer.param_groups for p in g["params"]]
+            measured[0].grad.view(-1)[0] += poison
+            pl_module.step_gradient_norm(optimizer)
+            copies = [torch.nn.Parameter(torch.zeros_like(p)) for p in measured]
+            for copy, parameter in zip(copies, measured, strict=True):
+                copy.grad = parameter.grad.clone()
+            torch.nn.utils.clip_grad_norm_(copies, clip_norm)
+            expected.extend(copy.grad for copy in copies)
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            groups = trainer.optimizers[0].param_groups
+            clipped.extend(p.grad.clone() for g in groups for p in g["params"])
+
+    module = tiny_module(tiny_language_model_folder, "alignment", gradient_clip_norm=clip_norm)
+    fit(module, Clip(), max_steps=2 if poison == 0 else 1)
+    assert expected
+    torch.testing.assert_close(clipped, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_norms_that_a_guard_has_measured_are_logged_as_without_it(
+    tiny_language_model_folder, accumulate
+):
+    logged = {False: [], True: []}
+
+    class Norms(Callback):
+        def __init__(self, is_on):
+            self.is_on = is_on
+
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            if self.is_on:
+                pl_module.step_gradient_norm(optimizer)
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            metrics = trainer.callback_metrics.items()
+            logged[self.is_on].append({n: float(v) for n, v in metrics if "gradient" in n})
+
+    for is_on in logged:
+        module = tiny_module(tiny_language_model_folder)
+        fit(module, Norms(is_on), max_steps=2, accumulate_grad_batches=accumulate)
+    assert logged[True] == logged[False]
+    assert logged[True][-1].keys() == {"train/gradient_norm_fusion", "train/gradient_norm_lora"}
+    assert logged[True][-1] != logged[True][-1 - accumulate]
+
+
 def test_the_validation_loss_is_over_all_tokens(tiny_language_model_folder):
     losses = []
     for batch_size in (16, 3):

@@ -117,6 +117,11 @@ def gradient_norms(optimizer: Optimizer) -> dict[Part, Tensor]:
     return {part: whole(get_total_norm(of_part)) for part, of_part in gradients.items()}
 
 
+def has_gradients(optimizer: Optimizer) -> bool:
+    """Return whether any parameter has a gradient."""
+    return any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+
+
 def learning_rate_ratio(step: int, total_steps: int, config: OptimizerConfig) -> float:
     """Return the learning rate of the step after ``step`` others, relative to a part's highest.
 

@@ -142,6 +142,7 @@ class StageModule(LightningModule):
         self._step_totals = torch.zeros(2)
         self._step_loss: tuple[Tensor, Tensor, Tensor] | None = None
         self._step_norm: Tensor | None = None
+        self._part_norms: dict[Part, Tensor] = {}
         self._validation_totals = torch.zeros(2)
         self._shown_at = -math.inf
 
@@ -240,14 +241,16 @@ class StageModule(LightningModule):
         if isinstance(strategy, DeepSpeedStrategy) and not is_step(strategy):
             return
         loss, count, scale = self.step_loss()
+        part_norms = self._part_norms
         # Taken: what follows belongs to the next step.
-        self._step_loss = None
+        self._step_loss, self._part_norms = None, {}
         self._step_totals = torch.zeros(2, device=self.device)
         # DeepSpeed holds the gradients itself, where no hook reaches them: it divides them in its
         # step.
         if isinstance(strategy, DeepSpeedStrategy):
             divide_gradients(strategy, 1 / float(scale))
         if not self._batch_is_step():
+            part_norms = {}  # of other gradients than these will be
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
@@ -260,7 +263,8 @@ class StageModule(LightningModule):
             self._shown_at = now
             log_step(self, {"train/loss": loss}, prog_bar=True)
         if is_logged:
-            log_step(self, {"train/target_tokens": count, **optimizer_metrics(optimizer)})
+            metrics = optimizer_metrics(optimizer, part_norms)
+            log_step(self, {"train/target_tokens": count, **metrics})
 
     def step_loss(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return loss and weight of the optimizer step that ends, over micro-batches and ranks.
@@ -287,10 +291,12 @@ class StageModule(LightningModule):
         Collective when it is first called for a step.
         """
         if self._step_norm is None:
-            norms = list(gradient_norms(optimizer).values())
+            self._part_norms = gradient_norms(optimizer)
+            norms = list(self._part_norms.values())
             _, _, scale = self.step_loss()
             # Norms of unscaled gradients; a scale of all of them scales the norm.
-            self._step_norm = scale * (torch.stack(norms).norm() if norms else 0)
+            norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else 0
+            self._step_norm = scale * norm
         return self._step_norm
 
     def _batch_is_step(self) -> bool:
@@ -312,6 +318,9 @@ class StageModule(LightningModule):
             # Lightning raises if the trainer is configured to clip at another value.
             self.clip_gradients(optimizer, clip_norm, gradient_clip_algorithm or "norm")
         else:
+            # On the host it costs no waiting to see that all would be multiplied with 1.
+            if norm.device.type == "cpu" and float((clip_norm / (norm + 1e-6)).clamp(max=1)) == 1:
+                return
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             clip_grads_with_norm_(parameters, clip_norm, norm)
 

@@ -11,16 +11,24 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vidreason.training.optimizer import gradient_norms, learning_rates
+from vidreason.training.config import Part
+from vidreason.training.optimizer import gradient_norms, has_gradients, learning_rates
 
 
-def optimizer_metrics(optimizer: Optimizer) -> dict[str, float | Tensor]:
-    """Return learning rates and gradient norms by name, as the stages log them."""
+def optimizer_metrics(
+    optimizer: Optimizer, part_norms: Mapping[Part, Tensor]
+) -> dict[str, float | Tensor]:
+    """Return learning rates and gradient norms by name, as the stages log them.
+
+    Args:
+        optimizer: With the gradients of the step; it has none if the step is left out.
+        part_norms: What :func:`gradient_norms` gave for these gradients; empty to measure them.
+    """
     rates = learning_rates(optimizer)
     metrics: dict[str, float | Tensor] = {"train/learning_rate": next(iter(rates.values()))}
     if len(rates) > 1:
         metrics |= {f"train/learning_rate_{part}": rate for part, rate in rates.items()}
-    norms = gradient_norms(optimizer)
+    norms = part_norms if has_gradients(optimizer) and part_norms else gradient_norms(optimizer)
     return metrics | {f"train/gradient_norm_{part}": norm for part, norm in norms.items()}
 
 
