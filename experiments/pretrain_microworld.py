@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="nn.Module")
 
 STEPS = {
-    **{"encoder": 2000, "segmenter": 2500, "language_model": 8700},
+    **{"encoder": 2000, "segmenter": 2500, "language_model": 6650},
     **{"look_head": 1000, "programs": 3000},
 }
 """Steps that the shipped parts were trained for, from random weights: the segmenter and the
 language model on today's world, the encoder on the former one, whose videos ended anywhere. The
 language model went through several cycles, three of them cut short (2500 of 4000 steps, 300, 1500
-of 2000, 500 of 1200, 400, 600), of which the fourth and later ones had stories that tell what comes
-next as they do now, and the last but one four times as many of them. Then it got two more layers
-and read texts of all forms: 500 of 5,000 steps, 1,000 of 3,200 and 1,400 with batches of 64."""
+of 2000, 500 of 1200, 400, 600, of 32 documents each), of which the fourth and later ones had
+stories that tell what comes next as they do now, and the last but one four times as many of them.
+Then it got two more layers and read texts of all forms: 500 of 5,000 steps of 32, and 1,000 of
+3,200, 1,400 and 1,100 of 64, as a step has now."""
 LEARNING_RATES = {
     **{"encoder": 1e-3, "segmenter": 1e-3, "language_model": 2e-3},
     **{"look_head": 3e-3, "programs": 3e-3},
