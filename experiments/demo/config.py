@@ -11,6 +11,9 @@ FORMS = (
     *("clevrer", "test_of_time", "nextgqa", "vcr"),
 )
 """Readers of the forms that the microworld asks in."""
+IMAGINED_FOLDER = "imagined"
+"""Folder of the imagined videos' corpora; as ``root`` of one in ``data.train`` it stands for
+them."""
 QUICK = (
     *("num_train_videos=8", "num_validation_videos=4", "num_test_videos=6"),
     *("questions_per_video=3", "num_shown_videos=2", "num_workers=0"),

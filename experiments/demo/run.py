@@ -16,7 +16,7 @@ from experiments.demo.answers import (
     read_answers,
     write_answers,
 )
-from experiments.demo.config import DemoConfig
+from experiments.demo.config import IMAGINED_FOLDER, DemoConfig
 from experiments.demo.imagine import (
     Imagining,
     write_fusion_core,
@@ -46,9 +46,6 @@ from vidreason.training.checkpoint import LAST_CHECKPOINT
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLE_FILE = "table.md"
 FUSION_CORE_FILE = "fusion_core.safetensors"
-IMAGINED_FOLDER = "imagined"
-"""Folder of the imagined videos' corpora; as ``root`` of one in ``data.train`` it stands for
-them."""
 _CAPTIONS = "webvid"
 """Reader of what stage 1 learns."""
 

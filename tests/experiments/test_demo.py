@@ -56,7 +56,9 @@ SMALLER = (
     "'data.train=[{reader: webvid, root: world, split: train},"
     "{reader: webvid, root: imagined, split: train, name: imagined}]']",
     "stage2=[data.num_epochs=1,data.batch_size=8,data.global_batch_size=8,"
-    "'data.train=[{reader: causal_vid_instruct, root: world, split: train},"
+    "'data.train=[{reader: nextqa, root: world, split: train},"
+    "{reader: activitynet_qa, root: world, split: train},"
+    "{reader: causal_vid_instruct, root: world, split: train},"
     "{reader: causal_vid_instruct, root: imagined, split: train, name: imagined}]']",
     "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=12]",
 )

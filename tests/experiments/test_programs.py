@@ -254,7 +254,7 @@ def test_ask_answers_from_the_reasoner_folder(experiment, capsys):
     assert cli.main([*predict, "--candidates", "greedy", "--json"]) == 0
     predicted = json.loads(capsys.readouterr().out)
     always = {"answer", "confidence", "evidence", "warnings"}
-    more = {"predictions", "futures", "num_events", "covered_mass"}
+    more = {"predictions", "futures", "num_events", "covered_mass", "likely"}
     assert predicted.keys() == always | more
     assert len(predicted["futures"]) <= 1
     assert cli.main(["ask", str(experiment.videos[0]), "--why", "--json", *model]) == 0

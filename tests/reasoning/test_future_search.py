@@ -281,8 +281,8 @@ def test_support_is_what_an_event_loses_without_a_part(reasoner, videos):
     assert (parts[0].start_seconds, parts[0].end_seconds) == (0.0, 2.0)
     assert not ((without[-1].kinds == OBJECT_TOKEN) & (without[-1].track_ids == 1)).any()
 
-    forecasts, found, mass = reasoner.forecast(tokens, ALL, num_events=2)
-    assert (len(forecasts), len(found)) == (2, len(EVENTS))
+    forecasts, events, mass = reasoner.forecast(tokens, ALL, num_events=2)
+    assert (len(forecasts), len(events)) == (2, len(EVENTS))
     (futures,) = reasoner.predict_futures(collate_visual_tokens([tokens]), ALL)
     assert mass == pytest.approx(covered_mass(futures))
     for forecast in forecasts:

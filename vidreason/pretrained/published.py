@@ -13,7 +13,7 @@ from vidreason.pretrained.folder_config import CARD_FILE, CONFIG_FILE, LANGUAGE_
 from vidreason.pretrained.frozen_parts import BY_HASH, IN_PACKAGE, FrozenPart, locate
 
 _FOLDER_FILES = re.compile(
-    r"config\.json|fusion\.safetensors|generation_config\.json|README\.md|verifier\.json|"
+    r"config\.json|fusion\.safetensors|generation_config\.json|README\.md|(verifier|futures)\.json|"
     rf"{LANGUAGE_MODEL_FOLDER}/[^/]+\.(json|safetensors|jinja|txt|model)"
 )
 # /x, ~/x, ./x, ../x, C:\x
