@@ -78,9 +78,9 @@ class MicroworldStudy:
     smaller_width: int = 96
     """Width of the smaller language model, which the study pre-trains; the shipped one has 192."""
     smaller_layers: int = 2
-    """The shipped one has 4."""
-    smaller_steps: int = 3000
-    """Steps of its pre-training; by default those of the shipped one."""
+    """The shipped one has 6."""
+    smaller_steps: int = 1500
+    """Steps of its pre-training, of 64 texts each."""
 
 
 @dataclass(kw_only=True)
