@@ -82,12 +82,10 @@ def load(
         ValueError: Something is missing, damaged or unexpected; the message names it.
     """
     device = torch_device(str(device))
-    name_or_path = name_or_path or shipped_reasoner()
-    reasoner = VideoReasoner.from_pretrained(
-        name_or_path, device, revision=revision, frozen_parts=frozen_parts
-    )
+    folder = local_reasoner_folder(name_or_path or shipped_reasoner(), revision)
+    reasoner = VideoReasoner.from_pretrained(folder, device, frozen_parts=frozen_parts)
     assert reasoner.perceiver is not None  # it comes with every folder
-    file = local_reasoner_folder(name_or_path, revision) / CALIBRATION_FILE
+    file = folder / CALIBRATION_FILE
     calibration = read_forecast_calibration(file) if file.is_file() else None
     return VideoPipeline(reasoner, build_perceiver(reasoner.perceiver, device), calibration)
 

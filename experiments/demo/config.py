@@ -54,7 +54,7 @@ class DemoConfig:
     """Steps of 64 videos for which the reasoner goes on learning from imagined ones after stage 2;
     0 for none."""
     num_workers: int | None = None
-    """Processes that perceive, and of the most that learn from imagined videos; None for one a free
+    """Processes that perceive, and the most that learn from imagined videos; None for one per free
     core, 0 for the demo's own process."""
     num_shown_videos: int = 6
     """Test videos that are answered and shown in full."""

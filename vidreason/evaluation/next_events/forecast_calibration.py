@@ -16,11 +16,10 @@ from vidreason.evaluation.confidence.confidences import next_event_confidences
 from vidreason.evaluation.confidence.conformal import ConformalFit, conformal_set
 from vidreason.evaluation.confidence.event_distributions import event_probabilities
 from vidreason.evaluation.confidence.run_calibration import fitted_temperature
-from vidreason.evaluation.confidence.temperature import TemperatureFit
 from vidreason.evaluation.next_events.event_sets import WITH_TOP, fit_sets
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.json_object import read_json_object
-from vidreason.reasoning.futures import Future
+from vidreason.reasoning.futures import Future, with_temperature
 from vidreason.reasoning.reasoner_config import FuturesConfig
 
 CALIBRATION_FILE = "futures.json"
@@ -50,19 +49,10 @@ class ForecastCalibration:
 
     def calibrated(self, futures: Sequence[Future]) -> tuple[Future, ...]:
         """Return all futures of a video with calibrated probabilities, in their order."""
-        if not futures:
-            return ()
-        fit = TemperatureFit(
-            temperature=self.temperature,
-            nll_before=math.nan,
-            nll_after=math.nan,
-            num_questions=self.num_videos,
-            listed=self.listed,
-        )
-        shares = event_probabilities(futures, fit)
         return tuple(
-            future._replace(probability=shares[normalise_answer(future.event)])
-            for future in futures
+            # The rest belongs to events that the search misses.
+            future._replace(probability=self.listed * future.probability)
+            for future in with_temperature(futures, self.temperature)
         )
 
     def likely(self, futures: Sequence[Future]) -> tuple[str, ...]:
