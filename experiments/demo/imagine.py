@@ -31,7 +31,7 @@ from vidreason.reasoning.language_model import load_language_model, word_embeddi
 
 _NUM_PERCEIVED_VIDEOS = 2000
 """Training videos whose tokens the imagined ones are put together from, at most."""
-_NUM_STORIES = 2000
+_NUM_STORIES = 8000
 _STORIES_PER_VIDEO = 8
 """Enough stories for imagined videos. Where there are fewer training videos, others
 are drawn, up to these numbers: that takes 9 ms each, but 0.5 s to render and to perceive a video
