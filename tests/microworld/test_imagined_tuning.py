@@ -12,6 +12,7 @@ from tests.microworld.perfect_tokens import WIDTH, perceived
 from vidreason.fusion.config import FusionConfig
 from vidreason.microworld.imagination import Imagination
 from vidreason.microworld.imagined_tuning import (
+    BLIND_SHARE,
     DROPPED_SHARE,
     PERCEIVED_SHARE,
     PICTURE_SHARE,
@@ -66,14 +67,17 @@ def test_of_a_share_of_the_videos_something_is_left_out_and_facts_are_of_the_oth
     imagination, videos
 ):
     num_dropped = num_perceived = 0
-    num_pictures = round(PICTURE_SHARE * 10)
-    num_videos = 10 - num_pictures
+    num_pictures = round(PICTURE_SHARE * 15)
+    num_videos = 15 - num_pictures
+    num_seen = num_videos - round(BLIND_SHARE * num_videos)
+    assert num_seen < num_videos
     known = {features_sum(tokens.features) for tokens, _ in videos}
-    for lesson in islice(lessons(imagination, videos, encoded), 8):
+    for lesson in islice(lessons(imagination, videos, encoded, batch_size=15), 8):
         visual, num_whole = lesson.visual, len(lesson.facts.shapes)
         assert num_whole == num_videos - round(DROPPED_SHARE * num_videos)
         there = visual["kinds"] >= 0
-        assert visual["mask"][:num_videos].any(1).all()
+        assert visual["mask"][:num_seen].any(1).all()
+        assert not visual["mask"][num_seen:num_videos].any()
         lengths = visual["features"].abs().sum(2).gt(0)
         differs = (visual["mask"] != (lengths & there)).any(1)
         assert not differs[:num_whole].any()
@@ -82,7 +86,7 @@ def test_of_a_share_of_the_videos_something_is_left_out_and_facts_are_of_the_oth
         rows = zip(visual["features"], lengths, strict=True)
         sums = [features_sum(features[mask]) for features, mask in rows]
         num_perceived += sum(each in known for each in sums)
-        assert sorted(lesson.videos.tolist()) == [n for n in range(10) for _ in range(2)]
+        assert sorted(lesson.videos.tolist()) == [n for n in range(15) for _ in range(2)]
         # A picture is a video of one moment (of which all may be missed), the others are not.
         last = [
             max([0.0, *spans[mask].flatten().tolist()])
