@@ -132,7 +132,6 @@ def study_demo(config: StudyConfig) -> DemoConfig:
     return dataclasses.replace(
         config.microworld.demo,
         run_dir=config.run_dir,
-        imagined_videos=0,
         imagined_steps=0,
         tuning_steps=0,
     )

@@ -191,8 +191,7 @@ def _answer_text(prediction: BenchmarkPrediction) -> str:
 def _reference_explanations(config: ExperimentConfig) -> dict[str, str]:
     """The explanations that the simulator wrote for the test videos."""
     corpora = [
-        # Of all test videos, however few of them are asked about. Training may be on imagined
-        # corpora, too, which have no test split.
+        # Of all test videos, however few of them are asked about.
         replace(corpus, split="test", limit=None)
         for corpus in config.data.benchmark
         if corpus.reader == "causal_vid_instruct"

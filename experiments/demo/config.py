@@ -11,9 +11,6 @@ FORMS = (
     *("clevrer", "test_of_time", "nextgqa", "vcr"),
 )
 """Readers of the forms that the microworld asks in."""
-IMAGINED_FOLDER = "imagined"
-"""Folder of the imagined videos' corpora; as ``root`` of one in ``data.train`` it stands for
-them."""
 QUICK = (
     *("num_train_videos=8", "num_validation_videos=4", "num_test_videos=6"),
     *("questions_per_video=3", "num_shown_videos=2", "num_workers=0"),
@@ -45,8 +42,6 @@ class DemoConfig:
     """Another seed is another world of the same kind."""
     parts: str = str(parts.PARTS_FOLDER)
     """Folder of the three pre-trained parts, as ``experiments.pretrain_microworld`` writes it."""
-    imagined_videos: int = 0
-    """Videos that only the simulator sees, for training corpora with ``root: imagined``."""
     imagined_steps: int = 0
     """Steps of 64 videos for which the fusion core learns from imagined ones before stage 1; 0 for
     none."""
@@ -78,7 +73,6 @@ class DemoConfig:
             num_validation_videos=(1, inf),
             num_test_videos=(2, inf),  # the shuffled control exchanges them
             questions_per_video=(1, inf),
-            imagined_videos=(0, inf),
             imagined_steps=(0, inf),
             tuning_steps=(0, inf),
             num_shown_videos=(1, max(self.num_test_videos, 1)),

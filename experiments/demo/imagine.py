@@ -1,4 +1,4 @@
-"""The demo's imagined videos: before the stages, in them, and after them."""
+"""The demo's imagined videos: before the stages and after them."""
 
 import tempfile
 from collections.abc import Iterator
@@ -16,17 +16,15 @@ from experiments.fit.run import token_source
 from vidreason.atomic_file import atomic_file
 from vidreason.export import reasoner_of_checkpoint
 from vidreason.fusion.fusion_core import FusionCore, build_fusion
-from vidreason.microworld.corpora import WorldConfig, rollout_of_video
+from vidreason.microworld.corpora import rollout_of_video
 from vidreason.microworld.fusion_pretraining import pretrain_fusion_core
 from vidreason.microworld.imagination import Imagination
 from vidreason.microworld.imagined_tuning import tune_reasoner
-from vidreason.microworld.imagined_world import write_imagined_world
 from vidreason.microworld.pretraining import BATCHES_PER_STEP
 from vidreason.microworld.scenes import rollout_of
 from vidreason.microworld.training_processes import processes_of, training_processes
 from vidreason.model import VideoReasoner
 from vidreason.perception.models import video_encoder_sizes
-from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.reasoning.language_model import load_language_model, word_embedding_size
 
 _NUM_PERCEIVED_VIDEOS = 2000
@@ -64,26 +62,6 @@ class Imagining:
         enough = min(_NUM_STORIES, _STORIES_PER_VIDEO * len(examples))
         for index in range(len(examples), enough):
             self.stories.append(rollout_of("train", index, world_seed))
-
-
-def write_imagined_videos(imagining: Imagining, world: WorldConfig, root: Path) -> None:
-    """Write annotations of imagined videos, and put their tokens into the store.
-
-    Args:
-        imagining: What they are made of.
-        world: Seed of the training videos, and number of the imagined ones as ``train``.
-        root: Folder of the corpora.
-    """
-    store = imagining.source.store
-    assert store is not None
-    with tqdm(total=world.num_videos["train"], desc="imagine", unit="video") as bar:
-
-        def keep(media: str, tokens: VisualTokens) -> None:
-            store.put(imagining.source.key(media), tokens)
-            bar.update()
-
-        write_imagined_world(root, imagining.imagination, imagining.stories, world, keep)
-    store.flush()
 
 
 def write_fusion_core(imagining: Imagining, steps: int, path: Path) -> None:

@@ -4,7 +4,6 @@ from itertools import islice
 from pathlib import Path
 
 from data_modules.corpus_index import open_corpora
-from experiments.demo.config import IMAGINED_FOLDER
 from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import evaluation_folder
 from experiments.trained_model import trained_token_source
@@ -59,8 +58,6 @@ def write_references(config: ExperimentConfig, world_seed: int) -> None:
 
 
 def _some_training_videos(config: ExperimentConfig) -> list[Example]:
-    # Imagined ones are of no split whose videos the simulator could draw again.
-    perceived = [c for c in config.data.train if Path(c.root).parent.name != IMAGINED_FOLDER]
-    train = open_corpora(perceived, config.data.max_malformed_fraction)
+    train = open_corpora(config.data.train, config.data.max_malformed_fraction)
     predictions = (example for example in train if example.prompt == FUTURE_PREDICTION_PROMPT)
     return list(islice(predictions, _NUM_PROBED_VIDEOS))

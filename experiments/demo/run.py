@@ -16,13 +16,8 @@ from experiments.demo.answers import (
     read_answers,
     write_answers,
 )
-from experiments.demo.config import IMAGINED_FOLDER, DemoConfig
-from experiments.demo.imagine import (
-    Imagining,
-    write_fusion_core,
-    write_imagined_videos,
-    write_tuned_reasoner,
-)
+from experiments.demo.config import DemoConfig
+from experiments.demo.imagine import Imagining, write_fusion_core, write_tuned_reasoner
 from experiments.demo.parts import Part, run_parts
 from experiments.demo.references import write_references
 from experiments.demo.report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
@@ -130,7 +125,7 @@ def _before_the_stages(
     imagining: Callable[[], Imagining],
     fusion_core: Path,
 ) -> list[Part]:
-    """The parts in which videos are imagined for the stages, as far as they are wanted."""
+    """The part in which the fusion core learns from imagined videos, if it is wanted."""
     steps = {name: getattr(config, name) for name in ("imagined_steps", "tuning_steps")}
     steps = {name: number for name, number in steps.items() if number}
     if steps and shared.reasoner.fusion.kind != "qformer":
@@ -140,30 +135,16 @@ def _before_the_stages(
             "learns nothing from imagined videos; set "
             f"{' '.join(f'{name}=0' for name in steps)}"
         )
-    wanted = []
-    if config.imagined_videos:
-        root = Path(config.run_dir) / IMAGINED_FOLDER
-        world = dataclasses.replace(
-            world_config(config), num_videos={"train": config.imagined_videos}
+    if not config.imagined_steps:
+        return []
+    return [
+        Part(
+            title="imagine: the fusion core's start",
+            settings=[config.imagined_steps, shared.seed, _language_model_hashes(config)],
+            outputs=(fusion_core.parent,),
+            work=lambda: write_fusion_core(imagining(), config.imagined_steps, fusion_core),
         )
-        wanted.append(
-            Part(
-                title="imagine: more videos",
-                settings=world,
-                outputs=(root,),
-                work=lambda: write_imagined_videos(imagining(), world, root),
-            )
-        )
-    if config.imagined_steps:
-        wanted.append(
-            Part(
-                title="imagine: the fusion core's start",
-                settings=[config.imagined_steps, shared.seed, _language_model_hashes(config)],
-                outputs=(fusion_core.parent,),
-                work=lambda: write_fusion_core(imagining(), config.imagined_steps, fusion_core),
-            )
-        )
-    return wanted
+    ]
 
 
 def _after_the_stages(
@@ -219,9 +200,7 @@ def stage_experiment(
     for corpora in (experiment.data.train, experiment.data.validation, experiment.data.benchmark):
         corpora[:] = [c for c in corpora if c.reader in (_CAPTIONS, *config.forms)]
         for corpus in corpora:
-            imagined = corpus.root == IMAGINED_FOLDER
-            folder = IMAGINED_FOLDER if imagined else "world"
-            corpus.root = str(run_dir / folder / corpus.reader)
+            corpus.root = str(run_dir / "world" / corpus.reader)
     experiment.perceive.num_workers = config.num_workers
     experiment.run_dir = str(run_dir / (stage or "perceive"))
     if stage == "stage1" and config.imagined_steps:

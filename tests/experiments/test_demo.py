@@ -51,15 +51,13 @@ NUM_TEST_VIDEOS = 3
 SMALLER = (
     *("quick=true", "num_validation_videos=2"),
     *(f"num_test_videos={NUM_TEST_VIDEOS}", "num_shown_videos=2"),
-    *("imagined_videos=4", "imagined_steps=2", "tuning_steps=2"),
+    *("imagined_steps=2", "tuning_steps=2"),
     "stage1=[data.num_epochs=1,data.batch_size=4,data.global_batch_size=4,"
-    "'data.train=[{reader: webvid, root: world, split: train},"
-    "{reader: webvid, root: imagined, split: train, name: imagined}]']",
+    "'data.train=[{reader: webvid, root: world, split: train}]']",
     "stage2=[data.num_epochs=1,data.batch_size=8,data.global_batch_size=8,"
     "'data.train=[{reader: nextqa, root: world, split: train},"
     "{reader: activitynet_qa, root: world, split: train},"
-    "{reader: causal_vid_instruct, root: world, split: train},"
-    "{reader: causal_vid_instruct, root: imagined, split: train, name: imagined}]']",
+    "{reader: causal_vid_instruct, root: world, split: train}]']",
     "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=12]",
 )
 """Half of the quick demo, but for what it trains on; and with imagined videos."""
@@ -158,7 +156,7 @@ def quick_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
     records = read_records(quick_demo)
     assert [title.split(":")[0] for title in records] == [
-        *("world", "perceive", "imagine", "imagine", "stage 1", "stage 2"),
+        *("world", "perceive", "imagine", "stage 1", "stage 2"),
         *("tune", "evaluate", "answer", "report"),
     ]
     assert all(record.complete and record.starts == 1 for record in records.values())
@@ -179,9 +177,9 @@ def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
         for folder in (quick_demo / "tuned" / REASONER_FOLDER, quick_demo / "stage2" / "reasoner")
     )
     assert not all(torch.equal(value, before[name]) for name, value in tuned.items())
-    # It learns from 8 perceived videos and 4 imagined ones, 4 a step.
+    # It learns from 8 videos, 4 a step.
     newest = quick_demo / "stage1" / "checkpoints" / LAST_CHECKPOINT
-    assert checkpoint_step(str(newest)) == 3
+    assert checkpoint_step(str(newest)) == 2
 
 
 def test_videos_are_imagined_of_more_stories_than_are_perceived(quick_demo):

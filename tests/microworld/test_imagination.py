@@ -5,28 +5,22 @@ import random
 from collections import Counter
 from dataclasses import astuple
 from itertools import islice
-from pathlib import Path
 from statistics import fmean
 
 import pytest
 import torch
-from tiny_corpora import examples_in
 from torch.utils.data import DataLoader
 
-from experiments.demo.config import FORMS
 from tests.microworld.perfect_tokens import TIMES, perceived
 from vidreason.fusion.config import FusionConfig
 from vidreason.fusion.fusion_core import FusionCore
-from vidreason.microworld.corpora import WorldConfig
 from vidreason.microworld.facts import facts_of
 from vidreason.microworld.fusion_pretraining import ImaginedBatches, pretrain_fusion_core
 from vidreason.microworld.imagination import Imagination
-from vidreason.microworld.imagined_world import write_imagined_world
 from vidreason.microworld.language import next_sentence
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.microworld.simulation import COLORS, NEXT_KINDS, SHAPES, SIDES, VIDEO_SECONDS
 from vidreason.microworld.symmetries import Symmetry, draw_symmetry
-from vidreason.perception.visual_tokens import VisualTokens
 
 
 @pytest.fixture(scope="module")
@@ -169,34 +163,3 @@ def test_it_learns_what_is_there(imagination, stories):
     for name in ("next", "shapes", "events", "numbers"):
         first, last = (fmean(each[name] for each in part) for part in (losses[:3], losses[-10:]))
         assert last < 0.95 * first
-
-
-def test_imagined_videos_are_a_corpus_in_every_form(imagination, stories, tmp_path):
-    """Twice the same; questions are about the stories whose tokens are kept."""
-    config = WorldConfig(num_videos={"train": 40}, questions_per_video=3)
-    kept: list[dict[str, VisualTokens]] = [{}, {}]
-    for number, tokens in enumerate(kept):
-        root = tmp_path / str(number)
-        write_imagined_world(root, imagination, stories, config, tokens.__setitem__)
-    files = [
-        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-        for root in (tmp_path / "0", tmp_path / "1")
-    ]
-    assert files[0] == files[1]
-    contents = {Path(media).read_bytes() for media in kept[0]}
-    assert len(contents) == len(kept[0]) == 40
-    for reader in FORMS:
-        if reader == "vcr":  # its pictures would have to be perceived
-            continue
-        examples = examples_in(reader, tmp_path / "0" / reader, "train")
-        assert len(examples) >= 20
-        assert {Path(example.media).read_bytes() for example in examples} <= contents
-    # What is seen in a video is what its caption tells of.
-    num_seen = num_told = 0
-    for example in examples_in("webvid", tmp_path / "0" / "webvid", "train"):
-        names = (*COLORS, "wall", "screen")
-        things = kept[0][example.media].features[:, : len(names)].argmax(1).tolist()
-        seen = {names[thing] for thing in things} - {"screen"}
-        num_seen += len(seen)
-        num_told += sum(name in example.response for name in seen)
-    assert num_told > 0.95 * num_seen > 100

@@ -93,7 +93,7 @@ def write_world(root: Path, config: WorldConfig) -> None:
         rollouts = split_rollouts(split, config)
         for video_id, rollout in rollouts.items():
             write_video(rollout, original_video(root, video_id))
-            link_video(root, split, video_id)
+            _link_video(root, split, video_id)
         write_annotations(root, split, rollouts, config)
         write_stills(root, split, rollouts, config)
 
@@ -164,7 +164,7 @@ def original_video(root: Path, video_id: str) -> Path:
     return path
 
 
-def link_video(root: Path, split: str, video_id: str) -> None:
+def _link_video(root: Path, split: str, video_id: str) -> None:
     """Give :func:`original_video`, which is there, its names in the other corpora."""
     original = original_video(root, video_id)
     links = [

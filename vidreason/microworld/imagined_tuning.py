@@ -55,8 +55,8 @@ DROPPED_SHARE = 0.3
 """Share of the videos of which something is left out, so that the reasoner is less sure of what it
 has seen less of; facts are not learnt from these."""
 BLIND_SHARE = 0.04
-"""Share of the videos of which nothing is left, so that it is the least sure of what it has not seen
-at all; they are among those of :data:`DROPPED_SHARE`."""
+"""Share of the videos of which nothing is left, so that it is the least sure of what it has not
+seen at all; they are among those of :data:`DROPPED_SHARE`."""
 _DROP = {"clips": 0.3, "objects": 0.15, "moments": 0.7}
 """Probabilities of what is left out of them."""
 _WEIGHTS = {"text": 1.0, **{name: 0.2 * weight for name, weight in FACT_WEIGHTS.items()}}
