@@ -81,6 +81,8 @@ def test_templates_and_answers_come_alike_over_many_small_batches(rollouts, rate
     # There are four times as many of the first kind in a video.
     assert sum(seen["what shape was"].values()) < 4 * sum(seen["how many objects"].values())
     assert len(seen["on which side"]) == 4
+    # Where things are is asked far more often than where they came from.
+    assert seen["where was the"].total() > 3 * seen["where did the"].total() > 0
     moved = seen["did the red"]
     assert 0.25 < moved["yes"] / moved.total() < 0.75
 

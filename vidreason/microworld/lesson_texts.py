@@ -49,6 +49,10 @@ _EACH_ALONE = "test_of_time"
 """Form that has three templates only: several of its questions may be asked about a video."""
 _MAX_WEIGHT = 20.0
 """The largest weight of a template: where a video has a rare one, others are asked as well."""
+_EMPHASIS = dict.fromkeys(("place", "final_position", "relation"), 4.0)
+"""How much more often than by its form's share a template is asked. Where things are is what the
+reasoner knew worst: 43 to 67% right where other templates had 80 to 97 (measured, 600 videos), and
+captions tell it in words of which each is a thirtieth of one."""
 _MAX_EARLIER = 4
 """The most questions before one."""
 
@@ -98,7 +102,8 @@ def question_rates(rollouts: Sequence[Rollout], generator: random.Random) -> Que
             numbers.update(roots if form == _EACH_ALONE else set(roots))
         for root, number in numbers.items():
             # The rarer it is, the more often it is asked where there is one.
-            weights[form, root] = min(len(rollouts) / number, _MAX_WEIGHT)
+            weight = min(len(rollouts) / number, _MAX_WEIGHT)
+            weights[form, root] = weight * _EMPHASIS.get(root, 1.0)
     return QuestionRates(kept, weights)
 
 
