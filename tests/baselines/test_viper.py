@@ -12,7 +12,7 @@ from torch import Tensor
 from viper_stubs import StubModules
 
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.frames import FrameReader, Frames
+from vidreason.baselines.frames import FrameReader, Frames, middle_frames
 from vidreason.baselines.system import SystemAnswerer
 from vidreason.baselines.viper import sandbox
 from vidreason.baselines.viper.api_prompt import API_PROMPT, filled_prompt, read_prompt
@@ -167,6 +167,17 @@ def test_programs_may_be_written_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     [reply] = system.choose([frames], [example("one")])
     assert reply.output == ""
     assert reply.record == {"program": program}
+    # Not applicable, which is not zero; the program is kept in the row.
+    answerer = SystemAnswerer(
+        Viper, lambda: system, middle_frames(2), lambda *_: frames, Provenance(model="m")
+    )
+    config = EvaluationConfig(multiple_choice="generate", report_items=0)
+    [row] = evaluate_examples(answerer, [example("one")], config)
+    assert (row.missing_capability, row.correct) == ("choose", None)
+    assert row.record == {"program": program}
+    wrong = replace(row, missing_capability="", correct=False, record={})
+    scored = score_runs({"other": [wrong], "viper": [row]}, config, full="other")
+    assert "n/a" in next(line for line in scored.to_text().split("\n") if "viper" in line)
     # The configuration says so by naming no module; naming one asks for the sandbox.
     written = BaselineConfig(kind="viper", weights={"code_model": "m"})
     assert Viper.answering(written)["runs_programs"] is False

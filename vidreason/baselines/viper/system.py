@@ -55,7 +55,7 @@ class Viper(System):
         write: Writes programs.
         modules: The models that programs call.
         one_frame_a_second: Show programs one frame a second of those that there are; else all.
-        runs_programs: False to write programs and run none; such questions have no answer.
+        runs_programs: False to write programs and run none; no question is then applicable.
         limits: Limits of each program; None for the defaults.
 
     Raises:
@@ -212,6 +212,8 @@ class Viper(System):
             num_prompt_tokens=writing.num_prompt_tokens,
             num_generated_tokens=writing.num_generated_tokens,
             record=record,
+            # A program that nobody runs answers nothing, which is not a wrong answer.
+            applies=self._runs_programs,
         )
 
     def _run(
