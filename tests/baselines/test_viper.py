@@ -194,6 +194,22 @@ def test_programs_may_be_written_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Viper.problems(written, DecodingConfig()) == []
 
 
+def test_models_that_programs_are_told_of_are_missed_at_the_start() -> None:
+    """Not by the first program that calls one, after hours, when no answer could be kept."""
+    weights = {"code_model": "m", "detector": "d"}
+    for more, missing in (
+        ({}, ["matcher", "vqa", "depth"]),
+        ({"vqa": "v", "matcher": "c"}, ["depth"]),
+        ({"vqa": "v", "matcher": "c", "depth": "z"}, []),
+        # A prompt of the user's tells of what it likes; a program that fails is answered by vqa.
+        ({"prompt": str(Path(__file__).parent / "my.prompt")}, ["vqa"]),
+    ):
+        config = BaselineConfig(kind="viper", weights=weights | more)
+        problems = Viper.problems(config, DecodingConfig())
+        named = [line for line in problems if "a program calls it" in line]
+        assert [line.split(" ")[0].removeprefix("weights.") for line in named] == missing, more
+
+
 def test_programs_are_read_from_replies_of_many_forms() -> None:
     body = "    x = video.num_frames\n    return str(x)"
     program = HEAD + body
