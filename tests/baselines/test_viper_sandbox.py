@@ -13,7 +13,8 @@ import pytest
 from torch import Tensor
 from viper_stubs import LIMITS, SECRET, SHORT, StubModules, run
 
-from vidreason.baselines.viper.modules import ModuleError
+from vidreason.baselines.viper.modules import Box, ModuleError
+from vidreason.baselines.viper.program_api import MAX_QUESTIONS
 from vidreason.baselines.viper.sandbox import Exposure, run_program
 
 ATTACKS: dict[str, tuple[str, str]] = {
@@ -315,6 +316,29 @@ while True:
     assert outcome.calls[0].arguments == ("VideoSegment(0, 4)", "0", "2")
     assert {call.name for call in outcome.calls} == {"VideoSegment.trim"}
     assert len(json.dumps(outcome)) < 150_000
+
+
+def test_objects_that_are_asked_about_are_counted() -> None:
+    """One call asks about each of fifty objects: of 400 calls, a model would see 20,000."""
+
+    class Crowd(StubModules):
+        def detect(self, picture: Tensor, name: str) -> list[Box]:
+            return [Box(0, 0, 4, 4)] * 50
+
+    modules = Crowd(lambda picture, question: "no")
+    body = """
+frame = video.frame_from_index(0)
+while True:
+    try:
+        frame.exists('crowd')
+    except ValueError:
+        pass
+"""
+    outcome = run(body, modules)
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "calls"
+    assert len(modules.prompts) == MAX_QUESTIONS
+    assert outcome.calls[-1].result == "error: more than 1,000 questions about pictures"
 
 
 def test_missing_weights_and_memory_end_the_run() -> None:
