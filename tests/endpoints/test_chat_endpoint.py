@@ -447,6 +447,9 @@ def test_a_refusal_is_final_and_says_what_to_change(server, connect, status, bod
         (400, {"code": "context_length_exceeded", "message": "not allowed, [secret]"}),
         (400, {"code": 400, "message": "This model's maximum context length is 4096 tokens."}),
         (413, {"message": "prompt is too long: 9 tokens > 8 maximum"}),
+        (400, {"code": "data_inspection_failed", "message": "may contain inappropriate content"}),
+        (400, {"message": "<400> InternalError: Range of input length should be [1, 30720]"}),
+        (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 9000"}),
     ],
 )
 def test_texts_that_are_refused_are_an_outcome_and_no_end(server, connect, status, error):
@@ -458,9 +461,17 @@ def test_texts_that_are_refused_are_an_outcome_and_no_end(server, connect, statu
     assert len(server.requests) == 1
 
 
-def test_an_account_without_credit_is_final(server, connect):
-    server.script(http(429, {"error": {"code": "insufficient_quota", "message": "pay"}}))
-    assert "no credit (status 429): pay" in failure(connect(server.url))
+def test_an_error_in_a_list_is_read(server, connect):
+    message = "The input token count (1200293) exceeds the maximum number of tokens allowed (9)."
+    server.script(http(400, [{"error": {"code": 400, "message": message, "status": "BAD"}}]))
+    answer = connect(server.url).complete("m", MESSAGES)
+    assert answer.problem == f"the endpoint refuses the texts of the request (status 400): {message}"
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "insufficient_quota"), (402, 402)])
+def test_an_account_without_credit_is_final(server, connect, status, code):
+    server.script(http(status, {"error": {"code": code, "message": "pay"}}))
+    assert f"no credit (status {status}): pay" in failure(connect(server.url))
     assert len(server.requests) == 1
 
 

@@ -20,13 +20,15 @@ _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_a
 _CONTENT_CODES = (
     *("content_filter", "content_policy_violation", "invalid_prompt"),
     *("context_length_exceeded", "string_above_max_length"),
+    "data_inspection_failed",  # of DashScope, which serves Qwen's models
 )
 _TOO_LONG = re.compile(
     r"context (?:length|window|size)|(?:prompt|input) is too long"
-    r"|maximum (?:model|prompt|input|allowed input) length",
+    r"|maximum (?:model|prompt|input|allowed input) length"
+    r"|token count \(\d+\) exceeds|range of input length|`inputs` (?:tokens|must have less)",
     re.I,
 )
-"""Messages of vLLM, SGLang, llama.cpp and others, which give no code."""
+"""Messages of vLLM, SGLang, llama.cpp, Gemini, DashScope, TGI and others, which give no code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,8 @@ def _status_failure(
 ) -> Failure:
     status, body, headers = error.status_code, error.response.text, error.response.headers
     reason = read_error(body)
-    # No credit has the status of a rate limit, but no waiting helps.
-    if error.code in _NO_CREDIT:
+    # No credit may have the status of a rate limit, but no waiting helps.
+    if status == 402 or error.code in _NO_CREDIT:
         return Failure(
             message=f"the account has no credit (status {status}): {reason}", passing=False
         )
