@@ -465,7 +465,9 @@ def test_an_error_in_a_list_is_read(server, connect):
     message = "The input token count (1200293) exceeds the maximum number of tokens allowed (9)."
     server.script(http(400, [{"error": {"code": 400, "message": message, "status": "BAD"}}]))
     answer = connect(server.url).complete("m", MESSAGES)
-    assert answer.problem == f"the endpoint refuses the texts of the request (status 400): {message}"
+    assert (
+        answer.problem == f"the endpoint refuses the texts of the request (status 400): {message}"
+    )
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "insufficient_quota"), (402, 402)])
