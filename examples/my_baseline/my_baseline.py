@@ -46,7 +46,7 @@ class ClipOptions(System):
 
     @classmethod
     def answering(cls, config: BaselineConfig) -> dict[str, Any]:
-        """Say what decides the answers beside the weights: old ones are kept while it is the same."""
+        """Say what decides the answers beside the weights: they are kept while it is the same."""
         return {"version": 1}  # raise it with any change of the code below
 
     @classmethod
