@@ -566,6 +566,16 @@ def test_presets_and_facts_go_together() -> None:
     assert "NExT-QA" in TransformersVideo.facts(config).trained_on
     config = BaselineConfig(weights={"model": "/models/LLaVA-Video-7B-Qwen2-hf"})
     assert TransformersVideo.facts(config).trained_on == ("NExT-QA",)
+    # A download has seen what its repository has: a folder, or a snapshot in the Hub's cache.
+    for name, repository in (
+        ("/models/llava-onevision-qwen2-7b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf"),
+        ("models--LanguageBind--Video-LLaVA-7B-hf/snapshots/1", "LanguageBind/Video-LLaVA-7B-hf"),
+    ):
+        facts = TransformersVideo.facts(BaselineConfig(weights={"model": name}))
+        assert facts.trained_on == RELEASED_VIDEO_MODELS[repository].trained_on != ()
+        assert facts.source == name
+    mine = BaselineConfig(weights={"model": "/models/mine"})
+    assert TransformersVideo.facts(mine).trained_on == ()
 
 
 def test_wrong_folders_are_named_with_a_remedy(
