@@ -430,6 +430,11 @@ def test_what_reports_the_variables_of_frames_does_not_show_the_key(server, conn
         ),
         (404, {"detail": "no model m"}, "which usually ends in /v1): no model m"),
         (404, b"[" * 90_000, "status 404"),
+        (
+            413,
+            b"<h1>413 Request Entity Too Large</h1>",
+            "fewer or smaller frames, or a shorter text",
+        ),
         (422, {"detail": [{"loc": ["body"]}]}, "status 422"),
         (451, b"a" * 90_000, "aaa..."),
     ],

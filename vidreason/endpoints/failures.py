@@ -112,6 +112,7 @@ def _status_failure(
         401: f"put a valid key into {config.api_key_variable or 'a variable for api_key_variable'}",
         403: "the key may not use this model or endpoint",
         404: "check the name of the model, and base_url, which usually ends in /v1",
+        413: "fewer or smaller frames, or a shorter text, make the request smaller",
     }
     remedy = remedies.get(status, "fields of the request can be set or left out by request_fields")
     return Failure(
