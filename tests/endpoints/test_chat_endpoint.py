@@ -5,6 +5,7 @@ import gzip
 import importlib
 import json
 import logging
+import socket
 import struct
 import sys
 import threading
@@ -132,6 +133,20 @@ def test_proxies_of_the_environment_are_used_only_where_one_is_named(
     assert through.complete("m", MESSAGES).text == "of another origin"
     other_server.script(http(400, {"error": {"message": "no such user: proxy-password"}}))
     assert "no such user: [secret]" in failure(through, EndpointRefusedError)
+
+
+def test_a_proxy_that_would_have_been_needed_is_named(connect, monkeypatch):
+    for name in ("http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://user:proxy-password@proxy.example:3128")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and listens to nothing
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        message = failure(connect(url))
+        assert "the proxy of HTTP_PROXY is used where proxy_variable=HTTP_PROXY says" in message
+        assert "proxy-password" not in message
+        monkeypatch.delenv("HTTP_PROXY")
+        assert "proxy" not in failure(connect(url))
 
 
 def test_cookies_are_not_kept(server, connect):

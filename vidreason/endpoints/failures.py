@@ -3,10 +3,12 @@
 import datetime
 import email.utils
 import math
+import os
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -64,15 +66,16 @@ def failure_of(error: Exception, config: EndpointConfig, now: datetime.datetime)
         case openai.APIConnectionError() | httpx2.HTTPError() | OSError():
             causes = _causes(error)
             certificate = any(isinstance(one, ssl.SSLCertVerificationError) for one in causes)
+            # Never even connected.
+            unconnected = any(isinstance(one, httpx2.ConnectError) for one in causes)
             hint = ""
             if certificate:
                 hint = "; set SSL_CERT_FILE to the certificates of an authority of your own"
+            elif unconnected and (variable := _unused_proxy(config)):
+                hint = f"; the proxy of {variable} is used where proxy_variable={variable} says so"
             # The package says "Connection error"; its cause is two or three steps below.
             return Failure(
-                message=f"{_named(causes[-1])}{hint}",
-                passing=not certificate,
-                # Never even connected.
-                unpaid=any(isinstance(one, httpx2.ConnectError) for one in causes),
+                message=f"{_named(causes[-1])}{hint}", passing=not certificate, unpaid=unconnected
             )
     return Failure(message=f"the openai package failed with {_named(error)}", passing=False)
 
@@ -139,6 +142,14 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime.datetime) -> f
             except (ValueError, TypeError, IndexError, OverflowError):
                 return 0.0
     return max(0.0, seconds) if not math.isnan(seconds) else 0.0
+
+
+def _unused_proxy(config: EndpointConfig) -> str:
+    """Return the variable of the environment that names a proxy for the endpoint; empty if none."""
+    name = f"{urlsplit(config.base_url).scheme}_proxy"
+    names = (name.upper(), name, "ALL_PROXY", "all_proxy")
+    is_set = (one for one in names if os.environ.get(one))
+    return "" if config.proxy_variable else next(is_set, "")
 
 
 def _causes(error: BaseException) -> list[BaseException]:
