@@ -164,7 +164,7 @@ class _Question(NamedTuple):
 
     name: str
     object_id: UUID | None
-    """Of the stand-in whose method is called; None for a function."""
+    """Id of the stand-in whose method is called; None for a function."""
     arguments: tuple[Any, ...]
     named: Mapping[str, Any]
 
