@@ -33,7 +33,7 @@ def install_points(
 def install_examples(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    names: tuple[str, ...] = ("my_corpus", "my_parts"),
+    names: tuple[str, ...] = ("my_corpus", "my_parts", "my_baseline"),
 ) -> dict[str, dict[str, str]]:
     """Make packages of ``examples`` importable with their entry points, which are returned."""
     groups: dict[str, dict[str, str]] = {}

@@ -32,7 +32,8 @@ class ClipOptions(System):
         """Load CLIP; ``weights.model`` is a folder or a repository of the Hub."""
         name, dtype = config.weights["model"], getattr(torch, config.dtype)
         model = CLIPModel.from_pretrained(name, revision=config.revision, dtype=dtype)
-        return cls(model.to(device).eval(), CLIPProcessor.from_pretrained(name))
+        processor = CLIPProcessor.from_pretrained(name, revision=config.revision)
+        return cls(model.to(device).eval(), processor)
 
     @classmethod
     def facts(cls, config: BaselineConfig) -> Facts:
@@ -42,6 +43,11 @@ class ClipOptions(System):
             source="openai/CLIP",
             deviations=("frames are averaged", "options without the question"),
         )
+
+    @classmethod
+    def answering(cls, config: BaselineConfig) -> dict[str, Any]:
+        """Say what decides the answers beside the weights: they are kept while it is the same."""
+        return {"version": 1}  # raise it with any change of the code below
 
     @classmethod
     def frame_rule(cls, config: BaselineConfig) -> FrameRule:

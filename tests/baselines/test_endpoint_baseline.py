@@ -319,6 +319,16 @@ def test_what_is_refused_is_an_empty_answer_and_no_end(server, load, caplog):
     assert [row.output for row in rows] == ["", "", "", "", "cut he", "(B)"]
     assert [row.parsed for row in rows[:4]] == [None] * 4
     assert [bool(row.correct) for row in rows] == [False] * 5 + [True]
+    # Each row says why it has no answer, or a part of one.
+    refused = "the endpoint refuses the texts of the request (status 400): "
+    assert [row.record.get("problem") for row in rows] == [
+        *(f"{refused}no", f"{refused}{too_long}"),
+        *(
+            "the model refused: I cannot.",
+            "the output was held back by the service's content filter",
+        ),
+        *("the output was cut at the limit of tokens", None),
+    ]
     assert "4 of 6 requests have no answer, such as one" in caplog.text
 
 

@@ -394,6 +394,19 @@ def test_a_processor_that_scales_frames_all_the_same_is_refused(
         inputs.row(video(2), "why")
 
 
+def test_a_question_beyond_what_the_model_reads_is_said_once(
+    system: Callable[..., TransformersVideo], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing else would tell it from a bad model: transformers computes on."""
+    one = system("llava_next_video", num_frames=2)  # reads 4,096 tokens
+    one._rows([video(2)], ["why"])
+    assert caplog.text == ""
+    for length in (4_100, 5_000):  # a token a letter
+        one._rows([video(2)] * 2, ["why", "a" * length])
+    [record] = caplog.records
+    assert "the model's configuration names at most 4096; lower num_frames" in record.getMessage()
+
+
 def test_sizes_are_whole_tokens_within_the_budget() -> None:
     for height, width in ((1, 1), (20, 3000), (3000, 20), (720, 1280), (1279, 721), (448, 448)):
         for side, most in ((28, 784), (28, 200_704), (32, 50_000), (28, 10**9)):
@@ -553,6 +566,16 @@ def test_presets_and_facts_go_together() -> None:
     assert "NExT-QA" in TransformersVideo.facts(config).trained_on
     config = BaselineConfig(weights={"model": "/models/LLaVA-Video-7B-Qwen2-hf"})
     assert TransformersVideo.facts(config).trained_on == ("NExT-QA",)
+    # A download has seen what its repository has: a folder, or a snapshot in the Hub's cache.
+    for name, repository in (
+        ("/models/llava-onevision-qwen2-7b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf"),
+        ("models--LanguageBind--Video-LLaVA-7B-hf/snapshots/1", "LanguageBind/Video-LLaVA-7B-hf"),
+    ):
+        facts = TransformersVideo.facts(BaselineConfig(weights={"model": name}))
+        assert facts.trained_on == RELEASED_VIDEO_MODELS[repository].trained_on != ()
+        assert facts.source == name
+    mine = BaselineConfig(weights={"model": "/models/mine"})
+    assert TransformersVideo.facts(mine).trained_on == ()
 
 
 def test_wrong_folders_are_named_with_a_remedy(

@@ -12,7 +12,7 @@ from torch import Tensor
 from viper_stubs import StubModules
 
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.frames import FrameReader, Frames
+from vidreason.baselines.frames import FrameReader, Frames, middle_frames
 from vidreason.baselines.system import SystemAnswerer
 from vidreason.baselines.viper import sandbox
 from vidreason.baselines.viper.api_prompt import API_PROMPT, filled_prompt, read_prompt
@@ -167,6 +167,17 @@ def test_programs_may_be_written_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     [reply] = system.choose([frames], [example("one")])
     assert reply.output == ""
     assert reply.record == {"program": program}
+    # Not applicable, which is not zero; the program is kept in the row.
+    answerer = SystemAnswerer(
+        Viper, lambda: system, middle_frames(2), lambda *_: frames, Provenance(model="m")
+    )
+    config = EvaluationConfig(multiple_choice="generate", report_items=0)
+    [row] = evaluate_examples(answerer, [example("one")], config)
+    assert (row.missing_capability, row.correct) == ("choose", None)
+    assert row.record == {"program": program}
+    wrong = replace(row, missing_capability="", correct=False, record={})
+    scored = score_runs({"other": [wrong], "viper": [row]}, config, full="other")
+    assert "n/a" in next(line for line in scored.to_text().split("\n") if "viper" in line)
     # The configuration says so by naming no module; naming one asks for the sandbox.
     written = BaselineConfig(kind="viper", weights={"code_model": "m"})
     assert Viper.answering(written)["runs_programs"] is False
@@ -181,6 +192,22 @@ def test_programs_may_be_written_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         "programs run",
     ]
     assert Viper.problems(written, DecodingConfig()) == []
+
+
+def test_models_that_programs_are_told_of_are_missed_at_the_start() -> None:
+    """Not by the first program that calls one, after hours, when no answer could be kept."""
+    weights = {"code_model": "m", "detector": "d"}
+    for more, missing in (
+        ({}, ["matcher", "vqa", "depth"]),
+        ({"vqa": "v", "matcher": "c"}, ["depth"]),
+        ({"vqa": "v", "matcher": "c", "depth": "z"}, []),
+        # A prompt of the user's tells of what it likes; a program that fails is answered by vqa.
+        ({"prompt": str(Path(__file__).parent / "my.prompt")}, ["vqa"]),
+    ):
+        config = BaselineConfig(kind="viper", weights=weights | more)
+        problems = Viper.problems(config, DecodingConfig())
+        named = [line for line in problems if "a program calls it" in line]
+        assert [line.split(" ")[0].removeprefix("weights.") for line in named] == missing, more
 
 
 def test_programs_are_read_from_replies_of_many_forms() -> None:

@@ -13,7 +13,8 @@ import pytest
 from torch import Tensor
 from viper_stubs import LIMITS, SECRET, SHORT, StubModules, run
 
-from vidreason.baselines.viper.modules import ModuleError
+from vidreason.baselines.viper.modules import Box, ModuleError
+from vidreason.baselines.viper.program_api import MAX_QUESTIONS
 from vidreason.baselines.viper.sandbox import Exposure, run_program
 
 ATTACKS: dict[str, tuple[str, str]] = {
@@ -153,6 +154,18 @@ ATTACKS: dict[str, tuple[str, str]] = {
         "x = [video.frame_from_index(0)]\nx.append(x)\nreturn best_image_match(x, 'red')",
         "error",
     ),
+    "key that Python cannot hash": (
+        "class A: pass\ntry:\n    distance(video, {A(): 1})\nexcept BaseException:\n    return 'x'",
+        "error",
+    ),
+    "set of such": ("class A: pass\nreturn video.trim(**{'end': {A()}})", "error"),
+    "such keys as arguments of a file": ("class A: pass\nreturn open({A(): 1})", "error"),
+    "such keys as a result": ("class A: pass\nreturn {A(): 1}", "error"),
+    "frozen data class as a key": (
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass A:\n    x: int\n"
+        "return llm_query({A(1): 1})",
+        "error",
+    ),
     "wrong kinds": ("return video.frame_from_index(0).find(video)", "error"),
     "wrong numbers": ("return video.frame_from_index(float('inf'))", "error"),
     "long text": ("return video.frame_from_index(0).simple_query('a' * 3000)", "error"),
@@ -281,6 +294,51 @@ except BaseException as error:
     assert [(call.name, call.result) for call in outcome.calls[1:]] == [
         ("ImagePatch.simple_query", "failed")
     ]
+
+
+def test_a_record_is_of_bounded_size_whatever_is_handed_over() -> None:
+    """Long arguments by the dozen, in each of as many calls as there may be."""
+    body = """
+text = 'a' * 200
+first = video.trim(0, 2)
+x = [[text] * 8] * 8
+while True:
+    try:
+        video.trim(x, x, x, x, x, x, x, x, a=x, b=x, c=x, d=x, e=x, f=x, g=x, h=x)
+    except TypeError:
+        pass
+"""
+    outcome = run(body)
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "calls"
+    assert len(outcome.calls) == LIMITS.calls
+    # The calls before are whole, and all are there, if not with all of their arguments.
+    assert outcome.calls[0].arguments == ("VideoSegment(0, 4)", "0", "2")
+    assert {call.name for call in outcome.calls} == {"VideoSegment.trim"}
+    assert len(json.dumps(outcome)) < 150_000
+
+
+def test_objects_that_are_asked_about_are_counted() -> None:
+    """One call asks about each of fifty objects: of 400 calls, a model would see 20,000."""
+
+    class Crowd(StubModules):
+        def detect(self, picture: Tensor, name: str) -> list[Box]:
+            return [Box(0, 0, 4, 4)] * 50
+
+    modules = Crowd(lambda picture, question: "no")
+    body = """
+frame = video.frame_from_index(0)
+while True:
+    try:
+        frame.exists('crowd')
+    except ValueError:
+        pass
+"""
+    outcome = run(body, modules)
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "calls"
+    assert len(modules.prompts) == MAX_QUESTIONS
+    assert outcome.calls[-1].result == "error: more than 1,000 questions about pictures"
 
 
 def test_missing_weights_and_memory_end_the_run() -> None:

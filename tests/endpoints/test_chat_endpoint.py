@@ -5,6 +5,7 @@ import gzip
 import importlib
 import json
 import logging
+import socket
 import struct
 import sys
 import threading
@@ -132,6 +133,20 @@ def test_proxies_of_the_environment_are_used_only_where_one_is_named(
     assert through.complete("m", MESSAGES).text == "of another origin"
     other_server.script(http(400, {"error": {"message": "no such user: proxy-password"}}))
     assert "no such user: [secret]" in failure(through, EndpointRefusedError)
+
+
+def test_a_proxy_that_would_have_been_needed_is_named(connect, monkeypatch):
+    for name in ("http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://user:proxy-password@proxy.example:3128")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and listens to nothing
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        message = failure(connect(url))
+        assert "the proxy of HTTP_PROXY is used where proxy_variable=HTTP_PROXY says" in message
+        assert "proxy-password" not in message
+        monkeypatch.delenv("HTTP_PROXY")
+        assert "proxy" not in failure(connect(url))
 
 
 def test_cookies_are_not_kept(server, connect):
@@ -430,6 +445,11 @@ def test_what_reports_the_variables_of_frames_does_not_show_the_key(server, conn
         ),
         (404, {"detail": "no model m"}, "which usually ends in /v1): no model m"),
         (404, b"[" * 90_000, "status 404"),
+        (
+            413,
+            b"<h1>413 Request Entity Too Large</h1>",
+            "fewer or smaller frames, or a shorter text",
+        ),
         (422, {"detail": [{"loc": ["body"]}]}, "status 422"),
         (451, b"a" * 90_000, "aaa..."),
     ],
@@ -447,6 +467,9 @@ def test_a_refusal_is_final_and_says_what_to_change(server, connect, status, bod
         (400, {"code": "context_length_exceeded", "message": "not allowed, [secret]"}),
         (400, {"code": 400, "message": "This model's maximum context length is 4096 tokens."}),
         (413, {"message": "prompt is too long: 9 tokens > 8 maximum"}),
+        (400, {"code": "data_inspection_failed", "message": "may contain inappropriate content"}),
+        (400, {"message": "<400> InternalError: Range of input length should be [1, 30720]"}),
+        (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 9000"}),
     ],
 )
 def test_texts_that_are_refused_are_an_outcome_and_no_end(server, connect, status, error):
@@ -458,9 +481,19 @@ def test_texts_that_are_refused_are_an_outcome_and_no_end(server, connect, statu
     assert len(server.requests) == 1
 
 
-def test_an_account_without_credit_is_final(server, connect):
-    server.script(http(429, {"error": {"code": "insufficient_quota", "message": "pay"}}))
-    assert "no credit (status 429): pay" in failure(connect(server.url))
+def test_an_error_in_a_list_is_read(server, connect):
+    message = "The input token count (1200293) exceeds the maximum number of tokens allowed (9)."
+    server.script(http(400, [{"error": {"code": 400, "message": message, "status": "BAD"}}]))
+    answer = connect(server.url).complete("m", MESSAGES)
+    assert (
+        answer.problem == f"the endpoint refuses the texts of the request (status 400): {message}"
+    )
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "insufficient_quota"), (402, 402)])
+def test_an_account_without_credit_is_final(server, connect, status, code):
+    server.script(http(status, {"error": {"code": code, "message": "pay"}}))
+    assert f"no credit (status {status}): pay" in failure(connect(server.url))
     assert len(server.requests) == 1
 
 

@@ -225,11 +225,12 @@ class Endpoint(System):
 
 
 def _as_reply(reply: ChatReply) -> Reply:
-    """Return the output, of a refusal an empty one."""
+    """Return the output, of a refusal an empty one; the row says why, and where one was cut."""
     return Reply(
         output="" if is_refused(reply) else reply.text[:MAX_OUTPUT_CHARS],
         num_prompt_tokens=reply.num_prompt_tokens,
         num_generated_tokens=reply.num_generated_tokens,
+        record={"problem": reply.problem} if reply.problem else {},
     )
 
 

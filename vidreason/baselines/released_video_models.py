@@ -75,12 +75,19 @@ def facts_of(name: str) -> Facts:
     """Return the facts about a model.
 
     Args:
-        name: A repository on the Hub, or a folder, of which nothing is known.
+        name: A repository on the Hub, or a folder: a download that is called after its repository
+            has seen what that has seen, and of others nothing is known.
     """
     facts = RELEASED_VIDEO_MODELS.get(name)
     if facts is None:
-        seen: tuple[str, ...] = (
-            ("NExT-QA",) if any(part in name for part in _NEXT_QA_FAMILIES) else ()
-        )
-        facts = Facts(fidelity="generic", source=name, trained_on=seen)
+        seen = [
+            *("NExT-QA" for part in _NEXT_QA_FAMILIES if part in name),
+            *(
+                corpus
+                for repository, known in RELEASED_VIDEO_MODELS.items()
+                if repository.partition("/")[2] in name
+                for corpus in known.trained_on
+            ),
+        ]
+        facts = Facts(fidelity="generic", source=name, trained_on=tuple(dict.fromkeys(seen)))
     return replace(facts, deviations=(*_DEVIATIONS, *facts.deviations))

@@ -4,6 +4,7 @@ The model and its processor are those of AutoModelForImageTextToText and AutoPro
 our frames with their times, and a question in its own chat markup.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -39,6 +40,8 @@ NUM_FRAMES = 16
 INPUT_VERSION = 1
 """Raise it with any change after which some questions have other inputs."""
 
+_LOG = logging.getLogger(__name__)
+
 
 class TransformersVideo(System):
     """A video language model of transformers.
@@ -67,6 +70,10 @@ class TransformersVideo(System):
         pad_id = self._tokenizer.pad_token_id
         # Padding is masked: any token will do where the tokenizer has none for it.
         self._pad_id: int = self._end_of_turn if pad_id is None else pad_id
+        # Tokens of the longest text that it was trained with; None where its folder says none.
+        self._max_tokens = getattr(
+            self._model.config.get_text_config(), "max_position_embeddings", None
+        )
         self._inputs = VideoInputs(
             parts.processor, form, parts.placeholders, config.max_pixels, self._where
         )
@@ -141,10 +148,21 @@ class TransformersVideo(System):
         return letter_prompt(example) if self._config.option_scoring == "letter" else example.prompt
 
     def _rows(self, videos: Sequence[Frames], questions: Sequence[str]) -> list[PromptRow]:
-        return [
+        rows = [
             self._inputs.row(frames, question)
             for frames, question in zip(videos, questions, strict=True)
         ]
+        longest = max((len(row.ids) for row in rows), default=0)
+        if self._max_tokens is not None and longest > self._max_tokens:
+            # Nothing else says so, and the answers may be worth nothing. A folder may scale its
+            # positions, so that it is no error.
+            _LOG.warning(
+                "%s: a question has %d tokens with its video, and the model's configuration names "
+                "at most %d; lower num_frames or max_pixels",
+                *(self._where, longest, self._max_tokens),
+            )
+            self._max_tokens = None  # once is enough
+        return rows
 
     def _generated(self, videos: Sequence[Frames], questions: Sequence[str]) -> list[Reply]:
         rows = self._rows(videos, questions)

@@ -3,10 +3,12 @@
 import datetime
 import email.utils
 import math
+import os
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -20,13 +22,15 @@ _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_a
 _CONTENT_CODES = (
     *("content_filter", "content_policy_violation", "invalid_prompt"),
     *("context_length_exceeded", "string_above_max_length"),
+    "data_inspection_failed",  # of DashScope, which serves Qwen's models
 )
 _TOO_LONG = re.compile(
     r"context (?:length|window|size)|(?:prompt|input) is too long"
-    r"|maximum (?:model|prompt|input|allowed input) length",
+    r"|maximum (?:model|prompt|input|allowed input) length"
+    r"|token count \(\d+\) exceeds|range of input length|`inputs` (?:tokens|must have less)",
     re.I,
 )
-"""Messages of vLLM, SGLang, llama.cpp and others, which give no code."""
+"""Messages of vLLM, SGLang, llama.cpp, Gemini, DashScope, TGI and others, which give no code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +66,16 @@ def failure_of(error: Exception, config: EndpointConfig, now: datetime.datetime)
         case openai.APIConnectionError() | httpx2.HTTPError() | OSError():
             causes = _causes(error)
             certificate = any(isinstance(one, ssl.SSLCertVerificationError) for one in causes)
+            # Never even connected.
+            unconnected = any(isinstance(one, httpx2.ConnectError) for one in causes)
             hint = ""
             if certificate:
                 hint = "; set SSL_CERT_FILE to the certificates of an authority of your own"
+            elif unconnected and (variable := _unused_proxy(config)):
+                hint = f"; the proxy of {variable} is used where proxy_variable={variable} says so"
             # The package says "Connection error"; its cause is two or three steps below.
             return Failure(
-                message=f"{_named(causes[-1])}{hint}",
-                passing=not certificate,
-                # Never even connected.
-                unpaid=any(isinstance(one, httpx2.ConnectError) for one in causes),
+                message=f"{_named(causes[-1])}{hint}", passing=not certificate, unpaid=unconnected
             )
     return Failure(message=f"the openai package failed with {_named(error)}", passing=False)
 
@@ -80,8 +85,8 @@ def _status_failure(
 ) -> Failure:
     status, body, headers = error.status_code, error.response.text, error.response.headers
     reason = read_error(body)
-    # No credit has the status of a rate limit, but no waiting helps.
-    if error.code in _NO_CREDIT:
+    # No credit may have the status of a rate limit, but no waiting helps.
+    if status == 402 or error.code in _NO_CREDIT:
         return Failure(
             message=f"the account has no credit (status {status}): {reason}", passing=False
         )
@@ -110,6 +115,7 @@ def _status_failure(
         401: f"put a valid key into {config.api_key_variable or 'a variable for api_key_variable'}",
         403: "the key may not use this model or endpoint",
         404: "check the name of the model, and base_url, which usually ends in /v1",
+        413: "fewer or smaller frames, or a shorter text, make the request smaller",
     }
     remedy = remedies.get(status, "fields of the request can be set or left out by request_fields")
     return Failure(
@@ -136,6 +142,14 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime.datetime) -> f
             except (ValueError, TypeError, IndexError, OverflowError):
                 return 0.0
     return max(0.0, seconds) if not math.isnan(seconds) else 0.0
+
+
+def _unused_proxy(config: EndpointConfig) -> str:
+    """Return the variable of the environment that names a proxy for the endpoint; empty if none."""
+    name = f"{urlsplit(config.base_url).scheme}_proxy"
+    names = (name.upper(), name, "ALL_PROXY", "all_proxy")
+    is_set = (one for one in names if os.environ.get(one))
+    return "" if config.proxy_variable else next(is_set, "")
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -90,6 +90,8 @@ def read_error(body: str) -> str:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         return body
+    if isinstance(answer, list) and len(answer) == 1:
+        [answer] = answer  # Gemini puts its errors into a list
     if isinstance(answer, dict):
         return _message_of(answer.get("error") or answer)
     return body

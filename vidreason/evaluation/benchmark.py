@@ -147,7 +147,12 @@ def _ask(
         ],
     )
     return [
-        replace(unanswered(example), missing_capability=answerer.not_applicable or capability)
+        replace(
+            unanswered(example),
+            missing_capability=answerer.not_applicable or capability,
+            # Nothing to score, but what there is of it is kept.
+            record={} if reply is None else reply.record,
+        )
         if reply is None or not reply.applies
         else _row(example, reply)
         for example, reply, capability in zip(batch, replies, capabilities, strict=True)

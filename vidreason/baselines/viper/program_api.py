@@ -33,6 +33,8 @@ _MARGIN_SHARE = 1 / 64
 """Margin around an object that models see with it, as a share of the frame's longer side: ViperGPT
 has 10 pixels, which is this for the 640 pixels of its videos."""
 _MAX_OPTIONS = 26  # one a letter
+MAX_QUESTIONS = 1000
+"""Questions about pictures of one program: one call of ``exists`` asks of each object found."""
 _NUMBER = re.compile(r"[-+]?\d[\d,]{0,20}(?:\.\d{1,20})?")
 _NUMBER_WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -97,7 +99,7 @@ class ImagePatch:
         name = checked_text(object_name, "object_name")
         question = f"Is this a {name}? Answer yes or no."
         return any(
-            self._api.modules.ask(patch.pixels, question).strip().lower().startswith("yes")
+            self._api.ask(patch.pixels, question).lower().startswith("yes")
             for patch in self.find(name)
         )
 
@@ -118,7 +120,7 @@ class ImagePatch:
     def simple_query(self, question: object = None) -> str:
         """Answer a question about the part in a few words."""
         text = DESCRIBE if question is None else checked_text(question, "question")
-        reply = self._api.modules.ask(self.pixels, text).strip()[:MAX_TEXT]
+        reply = self._api.ask(self.pixels, text)[:MAX_TEXT]
         # Programs compare the answer with "yes" and "no".
         word = reply.lower().rstrip(".!")
         return word if word in ("yes", "no") else reply
@@ -213,6 +215,7 @@ class ProgramApi:
         self.modules = modules
         self.video = VideoSegment(self, 0, len(pixels))
         self._depths: dict[int, Tensor] = {}
+        self._num_questions = 0
         # All that a program may reach; what is not listed here does not exist for it.
         self.exposed: Mapping[type, Exposure] = {
             ImagePatch: Exposure(
@@ -271,6 +274,17 @@ class ProgramApi:
         if frame not in self._depths:
             self._depths[frame] = self.modules.depth(self.pixels[frame])
         return self._depths[frame]
+
+    def ask(self, picture: Tensor, question: str) -> str:
+        """Let the model for questions about pictures answer.
+
+        Raises:
+            ProgramError: The program has asked :data:`MAX_QUESTIONS` already.
+        """
+        self._num_questions += 1
+        if self._num_questions > MAX_QUESTIONS:
+            raise ProgramError(f"more than {MAX_QUESTIONS:,} questions about pictures")
+        return self.modules.ask(picture, question).strip()
 
     def complete(self, prompt: str) -> str:
         """Let the language model answer a prompt."""

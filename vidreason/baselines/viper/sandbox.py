@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from vidreason.secrets import first_line
@@ -29,7 +29,10 @@ _MAX_REASON = 300  # characters of a failure's reason
 _MAX_INTEGER_BITS = 64  # of a result
 _MAX_NAME = 60  # characters
 _MAX_ARGUMENTS = 8  # of each call, written down
+_MAX_WRITTEN = 100_000  # characters of all arguments of a program that are written down
 _CLOCK = datetime(2024, 7, 26)  # every program sees this time: runs are alike
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +159,16 @@ class _EndedError(Exception):
         self.reason = reason
 
 
+class _Question(NamedTuple):
+    """A call of a program to the host."""
+
+    name: str
+    object_id: UUID | None
+    """Id of the stand-in whose method is called; None for a function."""
+    arguments: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+
 class _Run:
     """One program in an interpreter of its own."""
 
@@ -175,6 +188,7 @@ class _Run:
         }
         # Host objects and classes by the ids of their stand-ins in the program.
         self._sent: dict[UUID | None, Any] = {one.id: kind for kind, one in self._classes.items()}
+        self._room = _MAX_WRITTEN
 
     def result_of(self, source: str, inputs: Mapping[str, Any]) -> str:
         """Run the program to its end."""
@@ -216,7 +230,7 @@ class _Run:
                             "calls", f"more than {limits.calls} questions to the host"
                         )
                     step = self._answered(step)
-                return self._result(step.output)
+                return self._result(_of_program(lambda: step.output))
         except monty.MontyError as error:
             raise self._ended(error) from error
 
@@ -231,46 +245,49 @@ class _Run:
             return step.resume(value=self._for_program(getattr(receiver, step.variable_name)))
         if not isinstance(step, self._monty.FunctionSnapshot):
             raise _EndedError("error", "the program waits for something that never comes")
+        question = _of_program(
+            lambda: _Question(str(step.function_name), step.object_id, step.args, step.kwargs)
+        )
         if step.is_os_function:  # a file, the environment, a module that is not there
-            self._note(str(step.function_name), step, "refused")
+            self._note(question.name, question, "refused")
             return step.resume_not_handled()
-        return step.resume(self._call(step))
+        return step.resume(self._call(question))
 
-    def _call(self, step: Any) -> Any:  # noqa: ANN401 - one of the package's answers
+    def _call(self, question: _Question) -> Any:  # noqa: ANN401 - one of the package's answers
         """Call what the program asks for, and return its value or an error for the program."""
-        name, function = self._function(step)
+        name, function = self._function(question)
         if function is None:
-            self._note(name, step, "refused")
-            kind = NameError if step.object_id is None else AttributeError
+            self._note(name, question, "refused")
+            kind = NameError if question.object_id is None else AttributeError
             return {"exception": kind(f"{name!r} is not there")}
         try:
             # Wrong arguments are the program's mistake, which it may catch; a TypeError inside is
             # ours.
-            inspect.signature(function).bind(*step.args, **step.kwargs)
+            inspect.signature(function).bind(*question.arguments, **question.named)
         except TypeError as error:
-            self._note(name, step, f"error: {error}")
+            self._note(name, question, f"error: {error}")
             return {"exception": TypeError(f"{name}: {error}")}
         try:
-            value = function(*step.args, **step.kwargs)
+            value = function(*question.arguments, **question.named)
         except ProgramError as error:
-            self._note(name, step, f"error: {error}")
+            self._note(name, question, f"error: {error}")
             return {"exception": ValueError(str(error))}
         except self._host.fatal:
             raise
         except Exception as error:
             # The program is not told: the message may name what is none of its business.
-            self._note(name, step, "failed")
+            self._note(name, question, "failed")
             reason = f"{name}: {type(error).__name__}: {first_line(error)}"
             raise _EndedError("module", reason) from error
-        self._note(name, step, self._host.shown(value))
+        self._note(name, question, self._host.shown(value))
         return {"return_value": self._for_program(value)}
 
-    def _function(self, step: Any) -> tuple[str, Callable[..., Any] | None]:  # noqa: ANN401
+    def _function(self, question: _Question) -> tuple[str, Callable[..., Any] | None]:
         """The name of what is called, and the function if the program may call it."""
-        name, exposed = str(step.function_name), self._host.exposed
-        if step.object_id is None:
+        name, exposed = question.name, self._host.exposed
+        if question.object_id is None:
             return name, self._host.functions.get(name)
-        receiver = self._sent.get(step.object_id)
+        receiver = self._sent.get(question.object_id)
         # Of a class, a program may make an object and do nothing else.
         if isinstance(receiver, type):
             create = exposed[receiver].create if name == "__call__" else None
@@ -320,13 +337,31 @@ class _Run:
         kinds = {TimeoutError: "time", MemoryError: "memory", RecursionError: "recursion"}
         return _EndedError(kinds.get(type(error.exception()), "error"), str(error)[:_MAX_REASON])
 
-    def _note(self, name: str, step: Any, result: str) -> None:  # noqa: ANN401
+    def _note(self, name: str, question: _Question, result: str) -> None:
         """Write a call down: the object, if it has one, then the arguments."""
         shown = self._host.shown
-        receiver = self._sent.get(step.object_id)
+        receiver = self._sent.get(question.object_id)
         arguments = [] if receiver is None or isinstance(receiver, type) else [shown(receiver)]
-        arguments += map(shown, step.args[:_MAX_ARGUMENTS])
-        named = list(step.kwargs.items())[:_MAX_ARGUMENTS]
+        arguments += map(shown, question.arguments[:_MAX_ARGUMENTS])
+        named = list(question.named.items())[:_MAX_ARGUMENTS]
         # Without the quotation marks around the name.
         arguments += [f"{shown(key)[1:-1]}={shown(value)}" for key, value in named]
+        # Each is short, and hundreds of calls with many of them fill a disk all the same.
+        for index, text in enumerate(arguments):
+            arguments[index] = text[: self._room]
+            self._room -= len(arguments[index])
         self.calls.append(Call(name[:_MAX_NAME], tuple(arguments), result[:_MAX_REASON]))
+
+
+def _of_program(read: Callable[[], T]) -> T:
+    """Read what a program has handed over.
+
+    Raises:
+        _EndedError: Python has no such value, such as a mapping whose key it cannot hash. The
+            package makes the value when it is read, and raises what that raises.
+    """
+    try:
+        return read()
+    except Exception as error:
+        reason = f"a value that cannot leave the sandbox: {type(error).__name__}: {error}"
+        raise _EndedError("error", reason) from error

@@ -21,7 +21,8 @@ from vidreason.baselines.frames import FrameRule, Frames, middle_frames
 from vidreason.baselines.questions import bare_question
 from vidreason.baselines.system import Facts, System
 from vidreason.baselines.viper.api_prompt import API_PROMPT, read_prompt
-from vidreason.baselines.viper.modules import Modules
+from vidreason.baselines.viper.modules import ModuleError, Modules
+from vidreason.baselines.viper.pretrained_parts import part_name
 from vidreason.baselines.viper.program import extract_program
 from vidreason.baselines.viper.program_api import ProgramApi
 from vidreason.baselines.viper.sandbox import (
@@ -44,7 +45,8 @@ from vidreason.reasoning.reasoner_config import DecodingConfig
 
 MAX_FRAMES = 30
 """Most frames of a video; ViperGPT takes one a second (its ``configs/benchmarks/nextqa.yaml``)."""
-MODULE_PARTS = ("detector", "matcher", "vqa", "depth", "language_model")
+_CALLED_PARTS = ("detector", "matcher", "vqa", "depth")
+MODULE_PARTS = (*_CALLED_PARTS, "language_model")
 _MAX_REPLY = 20_000  # characters of a reply without a program that are kept
 
 
@@ -55,7 +57,7 @@ class Viper(System):
         write: Writes programs.
         modules: The models that programs call.
         one_frame_a_second: Show programs one frame a second of those that there are; else all.
-        runs_programs: False to write programs and run none; such questions have no answer.
+        runs_programs: False to write programs and run none; no question is then applicable.
         limits: Limits of each program; None for the defaults.
 
     Raises:
@@ -133,11 +135,19 @@ class Viper(System):
         except ValueError as error:
             # The caller puts the baseline's name before it.
             problems.append(str(error).removeprefix("baselines: "))
+        if not _runs_programs(config):
+            return problems
         try:
-            if _runs_programs(config):
-                check_sandbox()
+            check_sandbox()
         except ValueError as error:
             problems.append(str(error))
+        # The fallback asks the vqa model, and our prompt tells programs of all four. One that turns
+        # out to be missing would end the run; with it, what answers is another system.
+        for part in ("vqa",) if "prompt" in config.weights else _CALLED_PARTS:
+            try:
+                part_name(part, config)
+            except ModuleError as error:
+                problems.append(str(error).removeprefix("baselines: "))
         return problems
 
     @classmethod
@@ -212,6 +222,8 @@ class Viper(System):
             num_prompt_tokens=writing.num_prompt_tokens,
             num_generated_tokens=writing.num_generated_tokens,
             record=record,
+            # A program that nobody runs answers nothing, which is not a wrong answer.
+            applies=self._runs_programs,
         )
 
     def _run(
