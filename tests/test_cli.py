@@ -67,6 +67,12 @@ def test_ask_names_the_methods_that_the_configuration_knows(capsys):
     assert "'beam', 'nucleus', 'greedy'" in capsys.readouterr().err
 
 
+def test_candidates_without_a_prediction_are_refused(capsys):
+    for question in ("why?", "--why"):
+        assert cli.main(["ask", "a.mp4", question, "--candidates", "greedy"]) == 2
+        assert "--candidates is how --predict finds events" in capsys.readouterr().err
+
+
 def test_output_that_nobody_reads_ends_the_command_without_a_trace():
     unread, output = os.pipe()
     os.close(unread)

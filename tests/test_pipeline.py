@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from vidreason.microworld.shipped import sample_videos
 from vidreason.model import DecodingConfig
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.pipeline import VideoPipeline, load
+from vidreason.pretrained.identity import reasoner_identity
 from vidreason.reasoning.prompts import multiple_choice_prompt, open_ended_prompt
 from vidreason.reasoning.reasoner_config import FuturesConfig
 from vidreason.video.reader import VideoReader, VideoReadError
@@ -179,6 +181,9 @@ def test_a_forecast_is_the_reasoners(model):
         ValueError, match="method: expected one of beam, nucleus, greedy, found 'tea leaves'"
     ):
         model.predict(SAMPLE, method="tea leaves")
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"num_events is {number}; it must be at least 1"):
+            model.predict(SAMPLE, num_events=number)
 
 
 def test_a_calibration_in_the_folder_makes_probabilities_those_of_validation_videos(
@@ -212,6 +217,13 @@ def test_a_calibration_in_the_folder_makes_probabilities_those_of_validation_vid
     assert (forecast.likely.level, forecast.likely.num_videos) == (0.9, 40)
     # Found in another way, they are others.
     assert plain.likely is load(calibrated).predict(SAMPLE, method="greedy").likely is None
+    # One that names this reasoner is taken, and one of another is refused.
+    named = replace(calibration, model=reasoner_identity(calibrated).model)
+    write_forecast_calibration(calibrated / CALIBRATION_FILE, named)
+    assert load(calibrated).calibration == named
+    write_forecast_calibration(calibrated / CALIBRATION_FILE, replace(named, model="0" * 64))
+    with pytest.raises(ValueError, match=r"futures\.json was fitted on another reasoner, 0{16}:"):
+        load(calibrated)
     (calibrated / CALIBRATION_FILE).write_text("{}")
     with pytest.raises(ValueError, match=r"futures\.json is no calibration of futures: write"):
         load(calibrated)

@@ -220,6 +220,8 @@ def run_ask(arguments: argparse.Namespace) -> int:
     # Mistakes in the call are said before imports that take seconds.
     if sum((bool(arguments.question), arguments.predict, arguments.why)) != 1:
         raise CommandError("give a question, --predict or --why: one of them")
+    if arguments.candidates and not arguments.predict:
+        raise CommandError("--candidates is how --predict finds events: leave it out, or predict")
     frozen_parts = parts_by_name(arguments.part)
 
     import transformers

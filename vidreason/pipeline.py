@@ -26,9 +26,8 @@ from vidreason.answer import (
 from vidreason.conversation import Chat, checked_options, checked_question
 from vidreason.devices import torch_device
 from vidreason.evaluation.next_events.forecast_calibration import (
-    CALIBRATION_FILE,
     ForecastCalibration,
-    read_forecast_calibration,
+    calibration_of_folder,
 )
 from vidreason.example import Turn
 from vidreason.model import DecodingConfig, VideoReasoner
@@ -85,8 +84,7 @@ def load(
     folder = local_reasoner_folder(name_or_path or shipped_reasoner(), revision)
     reasoner = VideoReasoner.from_pretrained(folder, device, frozen_parts=frozen_parts)
     assert reasoner.perceiver is not None  # it comes with every folder
-    file = folder / CALIBRATION_FILE
-    calibration = read_forecast_calibration(file) if file.is_file() else None
+    calibration = calibration_of_folder(folder)
     return VideoPipeline(reasoner, build_perceiver(reasoner.perceiver, device), calibration)
 
 
@@ -185,6 +183,8 @@ class VideoPipeline:
         """
         if method not in ("", *_METHODS):
             raise ValueError(f"method: expected one of {', '.join(_METHODS)}, found {method!r}")
+        if num_events < 1:
+            raise ValueError(f"num_events is {num_events}; it must be at least 1")
         look = self._look(video, fps, start, end)
         # That of the forecast follows.
         answer = self._generate(look, FUTURE_PREDICTION_PROMPT, decoding, evidence=False)

@@ -1,5 +1,6 @@
 """The rows that say what could be reached: predictions of the simulator and of a ruler."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def references_files(config: ExperimentConfig) -> dict[str, Path]:
 
 
 def write_references(config: ExperimentConfig, world_seed: int) -> None:
-    """Answer the benchmark's questions about the future without the model.
+    """Answer the benchmark's questions about the future, if it has any, without the model.
 
     Args:
         config: The experiment whose benchmark it is.
@@ -41,6 +42,11 @@ def write_references(config: ExperimentConfig, world_seed: int) -> None:
         # Both predict next events, and answer nothing else.
         if example.corpus == "causal_vid_instruct"
     ]
+    if not examples:
+        # Nothing is predicted: both rows are n/a.
+        for path in references_files(config).values():
+            write_predictions(path, [])
+        return
     source = trained_token_source(config)
     answerers: dict[str, Answerer] = {
         # One knows what the simulator will do; the other has what the model has, visual tokens.
@@ -58,6 +64,12 @@ def write_references(config: ExperimentConfig, world_seed: int) -> None:
 
 
 def _some_training_videos(config: ExperimentConfig) -> list[Example]:
-    train = open_corpora(config.data.train, config.data.max_malformed_fraction)
+    # Those of the benchmark's world, whatever was trained on: the probes are no part of the model.
+    corpora = [
+        replace(corpus, split="train", limit=None)
+        for corpus in config.data.benchmark
+        if corpus.reader == "causal_vid_instruct"
+    ]
+    train = open_corpora(corpora, config.data.max_malformed_fraction)
     predictions = (example for example in train if example.prompt == FUTURE_PREDICTION_PROMPT)
     return list(islice(predictions, _NUM_PROBED_VIDEOS))

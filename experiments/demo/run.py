@@ -53,13 +53,16 @@ def demo(config: DemoConfig) -> None:
     stage1, stage2 = stage_experiment(config, "stage1"), stage_experiment(config, "stage2")
     results = read_results(stage1, stage2)
     tables = [table.to_text() for table in results.tables]
-    answers = [answers_text(video) for video in read_answers(run_dir)]
+    videos = read_answers(run_dir)
+    answers = [answers_text(video) for video in videos]
     print("\n\n".join(["", *tables, *answers, "\n".join(summary(results))]))
-    print(
-        f"\ntable:  {run_dir / TABLE_FILE}\nreport: {run_dir / REPORT_FILE}\n"
-        f"ask:    vidreason ask {read_answers(run_dir)[0].media} 'what entered first' "
-        f"--model {reasoner_folder(stage2)}"
-    )
+    files = [f"table:  {run_dir / TABLE_FILE}", f"report: {run_dir / REPORT_FILE}"]
+    if videos:  # none is shown where no form has questions that are
+        files.append(
+            f"ask:    vidreason ask {videos[0].media} 'what entered first' "
+            f"--model {reasoner_folder(stage2)}"
+        )
+    print("\n" + "\n".join(files))
 
 
 def demo_parts(config: DemoConfig) -> list[Part]:

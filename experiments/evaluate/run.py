@@ -23,7 +23,12 @@ from experiments.kept_runs import (
     predictions_file,
 )
 from experiments.start_checks.checks import check_start
-from experiments.trained_model import reasoner_folder, trained_steps, trained_token_source
+from experiments.trained_model import (
+    reasoner_folder,
+    trained_model_identity,
+    trained_steps,
+    trained_token_source,
+)
 from experiments.writer_lock import sole_writer
 from vidreason.evaluation.answerer import Answerer, NotApplicable
 from vidreason.evaluation.benchmark import (
@@ -87,7 +92,9 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
 def _write_calibration(config: ExperimentConfig, validation: Sequence[BenchmarkPrediction]) -> None:
     """Write what a copy in the reasoner's folder calibrates its predictions by, if there is any."""
     path = evaluation_folder(config) / CALIBRATION_FILE
-    calibration = fit_forecasts(validation, config.decoding.futures)
+    # Only a reasoner answers validation questions.
+    model = trained_model_identity(config).model if validation else ""
+    calibration = fit_forecasts(validation, config.decoding.futures, model)
     if calibration is None:
         path.unlink(missing_ok=True)  # of other answers
     else:

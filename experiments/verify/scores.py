@@ -7,7 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.verify.claims import KnownClaim
-from vidreason.evaluation.confidence.calibration import calibration_error, confidence_auroc
+from vidreason.evaluation.confidence.calibration import (
+    bin_numbers,
+    calibration_error,
+    confidence_auroc,
+    largest_calibrated_error,
+)
 from vidreason.evaluation.statistics.intervals import Interval, bootstrap_statistic
 from vidreason.evaluation.tables import Field, Table, record_table
 from vidreason.evidence.calibration import threshold_at
@@ -66,10 +71,12 @@ def _numbers(
     is_true = np.array([claim.is_true for claim in claims])
     videos = [claim.video_id for claim in claims]
 
-    def interval(measure: Callable[[Floats, NDArray[np.bool_]], float]) -> Interval:
+    def interval(
+        measure: Callable[[Floats, NDArray[np.bool_]], float], chance: float | None = None
+    ) -> Interval:
         # Whole videos are drawn, with all claims about them.
         return bootstrap_statistic(
-            lambda indices: measure(scores[indices], is_true[indices]), videos
+            lambda indices: measure(scores[indices], is_true[indices]), videos, chance=chance
         )
 
     return {
@@ -85,7 +92,8 @@ def _numbers(
             lambda values, true: float((values[true] < threshold).mean()) if true.any() else np.nan
         ),
         "ece": interval(
-            lambda values, true: calibration_error(values, true.astype(float)).expected
+            lambda values, true: calibration_error(values, true.astype(float)).expected,
+            largest_calibrated_error(scores, bin_numbers(scores)),
         ),
     }
 

@@ -73,15 +73,21 @@ def test_it_is_for_the_search_that_it_was_fitted_on(calibration):
 
 def test_it_is_kept_as_json_and_damage_is_said(calibration, tmp_path):
     path = tmp_path / "futures.json"
-    for one in (calibration, replace(calibration, quantile=math.inf)):
+    for one in (calibration, replace(calibration, quantile=math.inf, model="5df2")):
         write_forecast_calibration(path, one)
         assert read_forecast_calibration(path) == one
     values = json.loads(path.read_text())
+    # Earlier files do not name a reasoner.
+    path.write_text(json.dumps({name: value for name, value in values.items() if name != "model"}))
+    assert read_forecast_calibration(path) == replace(one, model="")
     for damaged in (
         {}, [], values | {"more": 1}, values | {"temperature": 0}, values | {"temperature": "1"},
         values | {"listed": 1.2}, values | {"quantile": -1}, values | {"quantile": True},
         values | {"num_videos": 0}, values | {"num_candidates": 1.5}, values | {"method": None},
-        values | {"level": None},
+        values | {"level": None}, values | {"listed": 0}, values | {"model": 5},
+        # No fit gives these; and integers may have more digits than a float can.
+        values | {"temperature": 1e-300}, values | {"temperature": 10**399},
+        values | {"quantile": -(10**399)}, values | {"listed": 10**399},
     ):  # fmt: skip
         path.write_text(json.dumps(damaged))
         with pytest.raises(ValueError, match=str(path)):

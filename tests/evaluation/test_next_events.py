@@ -85,6 +85,9 @@ def test_hits_of_computed_events_by_kind() -> None:
         "all": [1, 1, 0, None, None], "hit": [1, 1], "leave": [0, None], "slide": [None]
     }  # fmt: skip
     assert computed_hits([row(0, "hit")]) == {}
+    # A kind with the name of the column of all counts once there.
+    (column,) = computed_hits([row(0, "all", shares(0.6, 0.4))]).values()
+    assert len(column) == 1
 
 
 def test_distributions_beside_outcomes_and_the_truth() -> None:
@@ -116,6 +119,8 @@ def test_distributions_beside_outcomes_and_the_truth() -> None:
     assert first.futures[0].seconds == 1.0
     best = distribution_scores([first, second], None)
     assert best["total_variation"].mean == 0
+    # A file of predictions may give a truth that has nothing of the probability.
+    assert truth_rows([replace(rows[2], true_futures=(TrueFuture("hit", 0.0),))]) == []
     without = distribution_scores(rows[2:3], None)
     assert (without["total_variation"], without["seconds_error"]) == (None, None)
 

@@ -52,6 +52,17 @@ def percent(rows: list[BenchmarkPrediction]) -> dict[str, float]:
     return {group: 100 * score.score.mean for group, score in scores(rows).items()}
 
 
+def test_a_type_or_kind_with_the_name_of_a_column_counts_once_in_it() -> None:
+    rows = [choice("mvbench", f"q{n}", "all" if n else "counting", 0, n % 2) for n in range(4)]
+    assert {group: cell.num_items for group, cell in scores(rows).items()} == {
+        "all": 4,
+        "counting": 1,
+    }
+    # Rows that count together do so alone there, too.
+    rows = [choice("clevrer", f"q{n}", "all", 0, 0, group="g") for n in range(3)]
+    assert scores(rows)["all"].num_items == 1
+
+
 def clevrer_rows() -> list[BenchmarkPrediction]:
     rows = []
     for number, question in enumerate(GOLDEN["clevrer"]["questions"]):

@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from experiments.demo import run
 from experiments.demo.__main__ import main
 from experiments.demo.answers import read_answers
 from experiments.demo.config import QUICK, DemoConfig
 from experiments.demo.imagine import Imagining
 from experiments.demo.parts import read_records
+from experiments.demo.references import references_files, write_references
 from experiments.demo.run import FUSION_CORE_FILE, stage_experiment
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.resume import checkpoint_step
@@ -192,6 +194,29 @@ def test_videos_are_imagined_of_more_stories_than_are_perceived(quick_demo):
     # All of them are the training split's, and none is a test video's.
     assert stories == [story for _, story in draw_rollouts("train", 64)]
     assert not any(story in stories for _, story in draw_rollouts("test", NUM_TEST_VIDEOS))
+
+
+def test_references_are_the_same_whatever_was_trained_on(quick_demo, tmp_path):
+    """Zero-shot, without predictions in training; and without any that are asked for."""
+    config = merge_config(DemoConfig, [], [*QUICK, *SMALLER, f"run_dir={quick_demo}"])
+    stage2 = stage_experiment(config, "stage2")
+    expected = {name: read_predictions(path) for name, path in references_files(stage2).items()}
+    stage2.run_dir = str(tmp_path)
+    stage2.data.train = [c for c in stage2.data.train if c.reader == "nextqa"]
+    write_references(stage2, world_seed=0)
+    written = references_files(stage2)
+    assert {name: read_predictions(path) for name, path in written.items()} == expected
+    stage2.data.benchmark = [c for c in stage2.data.benchmark if c.reader == "nextqa"]
+    write_references(stage2, world_seed=0)
+    assert [read_predictions(path) for path in written.values()] == [[], []]
+
+
+def test_the_demo_ends_well_where_no_video_is_shown(quick_demo, monkeypatch, capsys):
+    """Forms without questions that are shown, such as predictions alone."""
+    monkeypatch.setattr(run, "run_parts", lambda parts, folder: {})
+    monkeypatch.setattr(run, "read_answers", lambda folder: [])
+    assert main([*SMALLER, f"run_dir={quick_demo}"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("report.html")
 
 
 def test_blind_is_the_same_model_without_its_visual_tokens(quick_demo):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from experiments.demo.results import CONTROLS, FULL, STAGE_1, DemoResults, score_demo
+from experiments.demo.references import EXTRAPOLATION, ORACLE
+from experiments.demo.results import CONTROLS, FULL, STAGE_1, DemoResults, score_demo, summary
 from experiments.kept_runs import MAJORITY, ROW_NAMES
 from vidreason.evaluation.items import EVERYTHING
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
@@ -93,3 +94,13 @@ def test_the_tables_are_those_of_evaluate(results):
     assert overall.rows[2][-1].startswith("+50.0 [-9.4, ")
     assert closed.header[1:] == ("all (n=6)", "T (n=6)", "before, after (n=6)", "invalid")
     assert opened.header[1:] == ("all (n=6)", "free (n=6)", "yes or no (n=6)", "invalid")
+
+
+def test_forms_without_a_prediction_leave_the_references_without_a_row_to_fill():
+    runs = {FULL: run(6), ORACLE: [], EXTRAPOLATION: []}
+    results = score_demo(runs, [train_example("yes")])
+    for table in results.tables:
+        assert [row[0] for row in table.rows] == [FULL, ORACLE, EXTRAPOLATION, "chance"]
+        assert {cell for row in table.rows[1:3] for cell in row[1:]} <= {"n/a", "-"}
+    (sentence,) = summary(results)
+    assert sentence.startswith("all questions: 100.0% of 12")

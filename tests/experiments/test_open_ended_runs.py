@@ -1,4 +1,4 @@
-"""From held-out rows to scores and judgements: ``data open_ended``, ``evaluate``, ``judge``."""
+"""From rows of next events and explanations to scores, a calibration and judgements."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,20 @@ import torch
 import yaml
 from tiny_experiment import fill_store
 
+from data_modules.corpora import CorpusConfig
 from experiments.data.__main__ import main as data
 from experiments.evaluate.run import evaluate
 from experiments.experiment_config import ExperimentConfig
 from experiments.judge.__main__ import main as judge
 from experiments.judge.run import judge_item
 from vidreason.config import merge_config
+from vidreason.evaluation.next_events.forecast_calibration import (
+    CALIBRATION_FILE,
+    read_forecast_calibration,
+)
 from vidreason.model import build_reasoner
 from vidreason.perception.models import video_encoder_sizes
+from vidreason.pretrained.identity import reasoner_identity
 from vidreason.reasoning.prompts import CAUSAL_EXPLANATION_PROMPT
 
 NUM_SHARED, NUM_VIDEOS = 2, 6
@@ -124,6 +130,43 @@ def test_an_open_ended_set_is_drawn_evaluated_and_judged(
         assert judge(["judge.kind=heuristic", *arguments]) == 0
         summary = json.loads((out / "summary.json").read_text())
         assert (summary["num_items"], summary["num_videos"]) == (8, 4)
+
+
+def test_evaluate_leaves_the_calibration_of_its_reasoner_and_none_of_an_earlier_run(
+    configuration: Path,
+) -> None:
+    folder = configuration.parent
+    config = merge_config(ExperimentConfig, [str(configuration)], ["controls=[none]"])
+    torch.manual_seed(0)
+    width = video_encoder_sizes(config.perceiver.video_encoder).width
+    reasoner = build_reasoner(config.reasoner, width, perceiver=config.perceiver)
+    reasoner.save_pretrained(folder / "reasoner")
+    config.run_dir = str(folder / "calibrated")
+    (predicted, *_) = (row for row in evaluate(config)["full model"] if row.futures)
+    path = folder / "calibrated" / "evaluation" / CALIBRATION_FILE
+    assert not path.exists()  # without validation videos
+    # What it holds for likeliest comes in two thirds of the validation videos.
+    likeliest, second, *_ = (future.event for future in predicted.futures)
+    rows = [
+        {
+            "id": f"val{number}",
+            "video_id": f"test{number % NUM_VIDEOS}",
+            "predictions": [{"text": "it stops", "confidence": 0.5}],
+            "outcome": {"text": likeliest if number % 3 else second, "kind": "hit"},
+        }
+        for number in range(12)
+    ]
+    (folder / "val.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    corpus = CorpusConfig(reader="causal_vid_instruct", root=str(folder), split="val")
+    config.data.validation = [corpus]
+    evaluate(config)
+    calibration = read_forecast_calibration(path)
+    assert calibration.model == reasoner_identity(folder / "reasoner").model
+    assert (calibration.num_videos, calibration.listed, calibration.method) == (12, 1.0, "beam")
+    # Of other answers, it would be of no use.
+    config.data.validation = []
+    evaluate(config)
+    assert not path.exists()
 
 
 def test_an_empty_set_is_a_problem_and_a_missing_corpus_a_mistake(

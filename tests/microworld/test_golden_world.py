@@ -31,7 +31,7 @@ def test_the_annotations_of_a_seed(tmp_path):
         file.relative_to(tmp_path).as_posix().encode() + file.read_bytes() for file in files
     ]
     assert sha256(b"".join(contents)) == (
-        "833acb10b4236a19595187a3eefe8d7f2c00281e6bb2eb90b5389fd6ca52bdc1"
+        "b2daf692cb404f2f65afee862236df0b76ac69b984cb8eff05983a83654d76f9"
     )
 
 
@@ -43,6 +43,6 @@ def test_what_the_parts_of_a_seed_are_trained_on():
         "facts": [sorted(clip_facts(rollout, times, 0.0, 1.5)) for rollout in rollouts],
     }
     assert {name: sha256(repr(content).encode()) for name, content in trained_on.items()} == {
-        "instructions": "cd8c79e0dfe78442c58c40c32ce4d2916df8ad75851e2dcfa89aa80223bc23ac",
+        "instructions": "4929ca8ba7aeedb4828311dc8fb2ad8b4d79f05d74c87e91fce6fcb12500ec75",
         "facts": "0e063d00bbe567f5cd5e07c64e52e35e8a604592bc086fcd9747ae9c77dcc539",
     }

@@ -4,13 +4,24 @@ import dataclasses
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from math import sqrt
 from statistics import fmean
 
 import pytest
 
 from vidreason.microworld.language import NextEvent, next_events, next_sentence
-from vidreason.microworld.simulation import NEXT_KINDS, RADIUS, VIDEO_SECONDS, Event, Rollout
+from vidreason.microworld.scenes import perturbed_futures
+from vidreason.microworld.simulation import (
+    NEXT_KINDS,
+    RADIUS,
+    VIDEO_SECONDS,
+    Body,
+    Event,
+    Rollout,
+    Scene,
+    simulate,
+)
 
 CONTACTS = ("hit", "push", "block")
 TIMES = [number / 8 for number in range(round(8 * VIDEO_SECONDS) + 1)]
@@ -148,3 +159,15 @@ def test_the_future_is_open(futures: list[list[NextEvent]]) -> None:
     likeliest = [events[0].probability for events in futures]
     assert 0.6 < fmean(likeliest) < 0.95
     assert fmean(probability == 1 for probability in likeliest) < 0.75
+
+
+def test_a_pair_that_goes_on_as_one_is_not_pushed_once_more() -> None:
+    square = Body(color="red", shape="square", x=20.0, y=30.0, velocity_x=4.0)
+    circle = Body(color="blue", shape="circle", x=20.0 + 2 * RADIUS, y=30.0, velocity_x=4.0)
+    # Six seconds earlier they went where they go now.
+    pair = [replace(body, x=body.x - 4.0 * VIDEO_SECONDS) for body in (square, circle)]
+    rollout = simulate(Scene(bodies=tuple(pair), wall=None, background=220))
+    for future in perturbed_futures(rollout, 100, random.Random(0)):
+        assert all(event.kind != "push" for event in future.events)
+        states = [future.state(body.color, VIDEO_SECONDS) for body in pair]
+        assert states[0][2:] == pytest.approx(states[1][2:])

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from tiny_shipped import write_tiny_reasoner
 
 from vidreason import cli
+from vidreason.evaluation.next_events.forecast_calibration import calibration_of_folder
 from vidreason.evidence.build import build_verifier
 from vidreason.evidence.calibration import CALIBRATION_FILE, read_calibration
 from vidreason.evidence.config import VerifierConfig
@@ -105,10 +106,13 @@ def test_weights_are_rounded_once_in_the_files(tiny_shipped, tmp_path):
         exact.save_pretrained(tmp_path / "merged", "merged", dtype=torch.bfloat16)
 
 
-def test_the_calibration_is_of_the_shipped_reasoner():
+def test_both_calibrations_are_of_the_shipped_reasoner():
     calibration = read_calibration(packaged.SHIPPED_REASONER / CALIBRATION_FILE)
     identity = reasoner_identity(packaged.SHIPPED_REASONER)
     assert calibration.provenance["model"].startswith(f"reasoner:{identity.model[:16]} ")
+    futures = calibration_of_folder(packaged.SHIPPED_REASONER)
+    assert futures is not None
+    assert futures.model == identity.model
 
 
 @pytest.mark.slow

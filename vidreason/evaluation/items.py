@@ -182,9 +182,12 @@ def _items(protocol: Protocol, rows: Sequence[BenchmarkPrediction]) -> Iterator[
     for row in rows:
         value = _measured(protocol.measure, row)
         item = Item(row.id, protocol.measure_name, row.video_id, value)
-        # Each prediction by itself, in `all` too unless predictions count together there.
-        groups = protocol.groups_of(row)
-        for group in groups if protocol.all_is_joint else (ALL, *groups):
+        # Each prediction by itself, in `all` too unless predictions count together there; a type of
+        # that name is no second item.
+        groups = dict.fromkeys((ALL, *protocol.groups_of(row)))
+        if protocol.all_is_joint:
+            del groups[ALL]
+        for group in groups:
             yield group, item
     if protocol.all_is_joint:
         yield from _joint_items(ALL, rows, (), protocol.joint_measure, with_single=True)

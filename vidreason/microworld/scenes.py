@@ -10,7 +10,8 @@ simulated again, with a body less or a little otherwise.
 import dataclasses
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import combinations, pairwise
 
 from vidreason.microworld.rectangle import Rectangle
@@ -60,8 +61,7 @@ def draw_rollouts(split: str, count: int, seed: int = 0) -> Iterator[tuple[int, 
 
     Every index has a random generator of its own, seeded by split, seed and index, so a split can
     be drawn in pieces and two splits never share a random stream (that they share no scene either
-    is asserted by the tests). Each six rollouts in a row have all
-    kinds of what happens next.
+    is asserted by the tests). Each six rollouts in a row have all kinds of what happens next.
     """
     for index in range(count):
         yield index, rollout_of(split, index, seed)
@@ -118,12 +118,17 @@ def perturbed_futures(rollout: Rollout, count: int, generator: random.Random) ->
 
     Positions and velocities of moving bodies are drawn around the true ones with the standard
     deviations that are left when they are read off the perceived tokens, see
-    ``tests/microworld/test_uncertainty.py``. The share of the futures in which an event comes next
-    is its true probability for a viewer who sees no better.
+    ``tests/microworld/test_uncertainty.py``, alike for a pushed body and its pusher. The share of
+    futures in which an event comes next is its true probability for a viewer who sees no better.
     """
+    leaders = _leaders(rollout)
+    moving = [color for color in leaders if any(rollout.state(color, VIDEO_SECONDS)[2:])]
+    deviations = (*[POSITION_UNCERTAINTY] * 2, DIRECTION_UNCERTAINTY, SPEED_UNCERTAINTY)
     futures: list[Rollout] = []
     while len(futures) < count:
-        bodies = [_perturbed(rollout, body, generator) for body in rollout.scene.bodies]
+        noise = {color: [generator.gauss(0, each) for each in deviations] for color in moving}
+        noises = [noise.get(leader, (0.0,) * 4) for leader in leaders.values()]
+        bodies = map(partial(_perturbed, rollout), rollout.scene.bodies, noises)
         scene = dataclasses.replace(rollout.scene, bodies=tuple(bodies))
         try:
             futures.append(simulate(scene, start=VIDEO_SECONDS))
@@ -132,20 +137,30 @@ def perturbed_futures(rollout: Rollout, count: int, generator: random.Random) ->
     return futures
 
 
-def _perturbed(rollout: Rollout, body: Body, generator: random.Random) -> Body:
+def _leaders(rollout: Rollout) -> dict[Color, Color]:
+    """Return each body's colour, or that of an earlier one which it touches and goes on with."""
+    leaders: dict[Color, Color] = {}
+    for body in rollout.scene.bodies:
+        state = rollout.state(body.color, VIDEO_SECONDS)
+        leaders[body.color] = body.color
+        for other, leader in leaders.items():
+            beside = rollout.state(other, VIDEO_SECONDS)
+            touches = math.dist(state[:2], beside[:2]) < 2 * RADIUS + 1e-3
+            if touches and math.dist(state[2:], beside[2:]) < 1e-3:
+                leaders[body.color] = leader
+    return leaders
+
+
+def _perturbed(rollout: Rollout, body: Body, noise: Sequence[float]) -> Body:
     x, y, velocity_x, velocity_y = rollout.state(body.color, VIDEO_SECONDS)
-    held = rollout.is_held(body.color, VIDEO_SECONDS)
-    if velocity_x or velocity_y:
-        x += generator.gauss(0, POSITION_UNCERTAINTY)
-        y += generator.gauss(0, POSITION_UNCERTAINTY)
-        angle = math.radians(generator.gauss(0, DIRECTION_UNCERTAINTY))
-        scale = math.exp(generator.gauss(0, SPEED_UNCERTAINTY))
-        velocity_x, velocity_y = (
-            scale * (velocity_x * math.cos(angle) - velocity_y * math.sin(angle)),
-            scale * (velocity_x * math.sin(angle) + velocity_y * math.cos(angle)),
-        )
+    angle, scale = math.radians(noise[2]), math.exp(noise[3])
     return dataclasses.replace(
-        body, x=x, y=y, velocity_x=velocity_x, velocity_y=velocity_y, held=held
+        body,
+        x=x + noise[0],
+        y=y + noise[1],
+        velocity_x=scale * (velocity_x * math.cos(angle) - velocity_y * math.sin(angle)),
+        velocity_y=scale * (velocity_x * math.sin(angle) + velocity_y * math.cos(angle)),
+        held=rollout.is_held(body.color, VIDEO_SECONDS),
     )
 
 
@@ -363,7 +378,7 @@ def _is_told_by_what_is_seen(rollout: Rollout) -> bool:
             return False
     for body in rollout.scene.bodies:
         times = (VIDEO_SECONDS * number / num_times for number in range(num_times))
-        seconds = _count(_is_well_in_sight(rollout, body.color, time) for time in times) / 8
+        seconds = sum(_is_well_in_sight(rollout, body.color, time) for time in times) / 8
         # What is still coming in has had little time to be seen.
         comes_in = body.comes_in and all(
             event.subject != body.color for event in rollout.happened() if event.kind == "enter"
@@ -383,7 +398,3 @@ def _is_well_in_sight(rollout: Rollout, color: Color, time: float) -> bool:
     x, y, _, _ = rollout.state(color, time)
     inside = min(x, y, ARENA - x, ARENA - y) + RADIUS
     return inside >= _PREDICTABLE_PART and not rollout.hidden(color, time)
-
-
-def _count(flags: Iterable[bool]) -> int:
-    return sum(map(bool, flags))

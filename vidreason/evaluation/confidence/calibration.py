@@ -12,9 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vidreason.evaluation.statistics.student import CONFIDENCE
+
 Floats = NDArray[np.float64]
 
-_NUM_DRAWS = 200  # of a perfectly calibrated system: the mean over them is what is shown
+_NUM_DRAWS = 200  # of a perfectly calibrated system
 CLIP = 1e-7
 """The least probability that a negative log-likelihood is taken of."""
 
@@ -110,9 +112,18 @@ def calibrated_error(confidences: Floats, numbers: NDArray[np.intp]) -> float:
         confidences: Shape ``(n,)``, from 0 to 1.
         numbers: The bin of each, as of :func:`bin_numbers`.
     """
+    return float(np.mean(_calibrated_errors(confidences, numbers)))
+
+
+def largest_calibrated_error(confidences: Floats, numbers: NDArray[np.intp]) -> float:
+    """Expected calibration error that chance alone exceeds in 1 of 40 draws; arguments as above."""
+    return float(np.quantile(_calibrated_errors(confidences, numbers), 1 - (1 - CONFIDENCE) / 2))
+
+
+def _calibrated_errors(confidences: Floats, numbers: NDArray[np.intp]) -> Floats:
     generator = np.random.default_rng(0)
     draws = generator.random((_NUM_DRAWS, len(confidences))) < confidences  # (draws, n)
-    return float(np.mean([expected_error(confidences - right, numbers) for right in draws]))
+    return np.array([expected_error(confidences - right, numbers) for right in draws])
 
 
 def adaptive_bin_numbers(confidences: Floats, *, num_bins: int = 15) -> NDArray[np.intp]:

@@ -21,6 +21,7 @@ from vidreason.evaluation.confidence.calibration import (
     calibration_error,
     confidence_auroc,
     expected_error,
+    largest_calibrated_error,
     risk_coverage,
 )
 from vidreason.evaluation.confidence.confidences import Confidences
@@ -76,17 +77,21 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
     hits = np.array(confidences.correct, dtype=np.float64)
     videos = confidences.video_ids
 
-    def interval(measure: Callable[[Floats, Floats], float]) -> Interval:
+    def interval(
+        measure: Callable[[Floats, Floats], float], chance: float | None = None
+    ) -> Interval:
         def statistic(indices: NDArray[np.intp]) -> float:
             return measure(values[indices], hits[indices])
 
-        return bootstrap_statistic(statistic, videos)
+        return bootstrap_statistic(statistic, videos, chance=chance)
 
     def error_interval(numbers: NDArray[np.intp], error: CalibrationError) -> Interval:
         """Interval of an error over fixed bins, of which a resample takes the answers' own."""
         gaps = values - hits
         drawn = bootstrap_statistic(
-            lambda indices: expected_error(gaps[indices], numbers[indices]), videos
+            lambda indices: expected_error(gaps[indices], numbers[indices]),
+            videos,
+            chance=largest_calibrated_error(values, numbers),
         )
         return drawn._replace(mean=error.expected)
 
@@ -106,7 +111,8 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
         ),
         # Equal bins depend on the answers, so each resample has bins of its own.
         "ece_adaptive": interval(
-            lambda drawn, right: expected_error(drawn - right, adaptive_bin_numbers(drawn))
+            lambda drawn, right: expected_error(drawn - right, adaptive_bin_numbers(drawn)),
+            largest_calibrated_error(values, adaptive_bin_numbers(values)),
         )._replace(mean=adaptive_calibration_error(values, hits).expected),
         "maximum_error": error.maximum,
         "brier": bootstrap_interval(confidences.briers, videos, limits=(0.0, 2.0)),

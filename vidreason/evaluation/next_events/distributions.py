@@ -98,7 +98,7 @@ def truth_rows(predictions: Sequence[BenchmarkPrediction]) -> list[BenchmarkPred
             ),
         )
         for row in predictions
-        if row.true_futures
+        if true_probabilities(row)
     ]
 
 

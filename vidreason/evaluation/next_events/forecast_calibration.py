@@ -1,14 +1,15 @@
 """Calibration of computed futures, kept beside a reasoner: its probabilities and its 90% sets.
 
 ``evaluate`` fits it on the validation videos and writes ``futures.json``; a copy in the reasoner's
-folder makes every prediction of :class:`vidreason.pipeline.VideoPipeline` a calibrated one.
+folder makes every prediction of :class:`vidreason.pipeline.VideoPipeline` a calibrated one. It says
+which reasoner it was fitted on: another one is as sure of itself in another way.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from vidreason.atomic_file import write_json_atomically
 from vidreason.evaluation.answers import normalise_answer
@@ -16,9 +17,11 @@ from vidreason.evaluation.confidence.confidences import next_event_confidences
 from vidreason.evaluation.confidence.conformal import ConformalFit, conformal_set
 from vidreason.evaluation.confidence.event_distributions import event_probabilities
 from vidreason.evaluation.confidence.run_calibration import fitted_temperature
+from vidreason.evaluation.confidence.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE
 from vidreason.evaluation.next_events.event_sets import WITH_TOP, fit_sets
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.json_object import read_json_object
+from vidreason.pretrained.identity import reasoner_identity
 from vidreason.reasoning.futures import Future, with_temperature
 from vidreason.reasoning.reasoner_config import FuturesConfig
 
@@ -41,6 +44,9 @@ class ForecastCalibration:
     """Share of the videos whose next event is to be in its set."""
     num_videos: int
     """Validation videos."""
+    model: str = ""
+    """Identity of the reasoner (:class:`vidreason.pretrained.identity.ReasonerIdentity`); one that
+    does not say it is taken to fit."""
 
     def is_for(self, config: FuturesConfig) -> bool:
         """Return whether futures are searched for and weighed as when this was fitted."""
@@ -69,13 +75,14 @@ class ForecastCalibration:
 
 
 def fit_forecasts(
-    validation: Sequence[BenchmarkPrediction], config: FuturesConfig
+    validation: Sequence[BenchmarkPrediction], config: FuturesConfig, model: str = ""
 ) -> ForecastCalibration | None:
     """Fit temperature and sets; None where the answers are too few, or tell of no temperature.
 
     Args:
         validation: Rows of videos that no test has.
         config: How their futures were searched for.
+        model: Identity of the reasoner that found them.
     """
     temperature = fitted_temperature(next_event_confidences(validation))
     sets = fit_sets(validation).get(WITH_TOP)
@@ -89,6 +96,7 @@ def fit_forecasts(
         quantile=sets.quantile,
         level=sets.level,
         num_videos=sets.num_questions,
+        model=model,
     )
 
 
@@ -100,23 +108,43 @@ def write_forecast_calibration(path: Path, calibration: ForecastCalibration) -> 
     write_json_atomically(path, values)
 
 
+def calibration_of_folder(folder: Path) -> ForecastCalibration | None:
+    """Read that of a reasoner's folder; None where it has none.
+
+    Raises:
+        ValueError: The file is damaged, or was fitted on another reasoner.
+    """
+    path = folder / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    calibration = read_forecast_calibration(path)
+    # Hashes of a folder that was loaded before are remembered.
+    if calibration.model and calibration.model != reasoner_identity(folder).model:
+        raise ValueError(
+            f"{path} was fitted on another reasoner, {calibration.model[:16]}: fit one on this one "
+            f"with `python -m experiments.evaluate model={folder}`, or take it out of the folder"
+        )
+    return calibration
+
+
 def read_forecast_calibration(path: Path) -> ForecastCalibration:
     """Read what :func:`write_forecast_calibration` has written.
 
     Raises:
         ValueError: The file is damaged, or something else.
     """
-    content = read_json_object(path)
+    # Earlier ones do not say which reasoner they were fitted on.
+    content = {"model": ""} | read_json_object(path)
     quantile = content.get("quantile", math.nan)
     values = content | {"quantile": math.inf if quantile is None else quantile}
     if (
         content.keys() != ForecastCalibration.__dataclass_fields__.keys()
-        or not isinstance(values["method"], str)
+        or not all(isinstance(values[name], str) for name in ("method", "model"))
         or not all(_is_count(values[name]) for name in ("num_candidates", "num_videos"))
-        or not all(_is_number(values[name]) for name in ("temperature", "quantile"))
         or not all(_is_share(values[name]) for name in ("listed", "level"))
-        or not 0 < values["temperature"] < math.inf
-        or values["quantile"] < 0
+        # No fit gives a temperature beyond its limits; there, probabilities would be 0 and 1.
+        or not _is_within(values["temperature"], MIN_TEMPERATURE, MAX_TEMPERATURE)
+        or not _is_within(values["quantile"], 0, math.inf)
     ):
         raise ValueError(
             f"{path} is no calibration of futures: write one with `python -m experiments.evaluate`,"
@@ -125,9 +153,9 @@ def read_forecast_calibration(path: Path) -> ForecastCalibration:
     return ForecastCalibration(**values)
 
 
-def _is_number(value: Any) -> TypeGuard[float]:  # noqa: ANN401 - any JSON value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and not math.isnan(value)
+def _is_within(value: Any, least: float, most: float) -> bool:  # noqa: ANN401 - any JSON value
+    # Integers of any size are compared, not converted; NaN is within nothing.
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_count(value: Any) -> bool:  # noqa: ANN401
@@ -135,4 +163,5 @@ def _is_count(value: Any) -> bool:  # noqa: ANN401
 
 
 def _is_share(value: Any) -> bool:  # noqa: ANN401
-    return _is_number(value) and 0 <= value <= 1
+    # A share of none would be fitted on nothing.
+    return _is_within(value, 0, 1) and value > 0

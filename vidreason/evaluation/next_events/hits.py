@@ -28,7 +28,8 @@ def computed_hits(predictions: list[BenchmarkPrediction]) -> Items:
         if has_futures(row):
             value = float(top_event(event_probabilities(row.futures))[0] == next_event(row))
         item = Item(row.id, HIT, row.video_id, value)
-        for group in filter(None, (ALL, row.outcome_kind)):
+        # A kind may be unknown, or have the name of the column of all.
+        for group in dict.fromkeys(filter(None, (ALL, row.outcome_kind))):
             items.setdefault((row.corpus, group), []).append(item)
     # In the tables' order; other kinds follow by name.
     order = {name: number for number, name in enumerate((ALL, *OUTCOMES))}

@@ -111,6 +111,7 @@ def bootstrap_statistic(
     clusters: Sequence[str],
     *,
     limits: Limits = (0.0, 1.0),
+    chance: float | None = None,
     num_resamples: int = NUM_STATISTICS,
     seed: int = 0,
 ) -> Interval:
@@ -121,10 +122,18 @@ def bootstrap_statistic(
     the number is NaN are left out; of fewer than 40 clusters those of the jackknife with Student's
     t. There are none of one cluster, and where no cluster changes the number.
 
+    Noise raises a distance from 0, such as a calibration error, and a resample has it twice:
+    percentiles of 300 answers hold a true error of 0.03 in none of 100 cases. With ``chance`` they
+    are reflected at the number (the basic bootstrap), and the lower bound is 0 where chance alone
+    gives as much. Measured, 300 draws each, true errors of 0 to 0.2: 60 / 300 answers hold them in
+    at least 87 / 84 of 100 cases (percentiles 0 / 0).
+
     Args:
         statistic: Takes indices of items, from 0 to n - 1, of which some may come several times.
         clusters: Length n, the video of each item.
         limits: The least and largest number that there can be.
+        chance: The most that the number is by chance where it is truly 0; None for a number that
+            noise does not raise.
         num_resamples: Number of resamples.
         seed: Seed of the resampling.
 
@@ -159,7 +168,8 @@ def bootstrap_statistic(
     values = values[~np.isnan(values)]
     if not len(values) or np.ptp(values) <= _ROUNDING:
         return none
-    return _percentile_interval(value, values)
+    interval = _percentile_interval(value, values)
+    return interval if chance is None else _reflected(interval, limits, chance)
 
 
 def paired_difference(
@@ -209,6 +219,15 @@ def _percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interv
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(resampled, [tail, 1.0 - tail])  # of the two tails
     return Interval(value, float(low), float(high))
+
+
+def _reflected(interval: Interval, limits: Limits, chance: float) -> Interval:
+    mean, low, high = interval
+    # What resampling adds to the number, noise has added to it before.
+    lower = 0.0 if mean <= chance else 2 * mean - high
+    return Interval(
+        mean, min(max(lower, limits[0]), mean), max(min(2 * mean - low, limits[1]), mean)
+    )
 
 
 def _resampled_means(
