@@ -375,6 +375,12 @@ def test_damage_of_an_official_checkpoint_is_named(tmp_path):
             "average": average | {"unet.all_modules.99.b": torch.ones(1)}
         },
         f"{first} has shape (2, 2) instead": {"average": average | {first: torch.ones(2, 2)}},
+        f"{first} holds numbers of type int64": {
+            "average": average | {first: average[first].long()}
+        },
+        f"{first} hold values that are infinite": {
+            "average": average | {first: average[first] / 0}
+        },
         "'note' is not the name of a tensor": {"average": average | {"note": "text"}},
         "found list of 4": {"average": None},
         "noise levels from 0.01": {"parameters": {"module.betas": torch.linspace(0.01, 1e-4, 20)}},

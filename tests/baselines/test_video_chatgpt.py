@@ -400,6 +400,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         damaged(lambda s: s.update({"model.embed_tokens.weight": torch.ones(9, 32)})),
         "word embeddings for 9 tokens, but the tokenizer of .* with the video's three",
     ),
+    "no floats": (
+        damaged(lambda s: s.update({"model.mm_projector.bias": torch.ones(32).long()})),
+        r"model\.safetensors': model.mm_projector.bias holds numbers of type int64",
+    ),
+    "not a number": (
+        damaged(lambda s: s["model.embed_tokens.weight"].fill_(torch.nan)),
+        "model.embed_tokens.weight hold values that are infinite or not a number",
+    ),
     "truncated": (truncate("model.safetensors"), "truncated or damaged"),
     "a truncated shard": (truncate("base/pytorch_model-00001.bin"), "truncated or damaged"),
     "a missing shard": (without("pytorch_model-00001.bin"), "there is no file .*00001.bin"),

@@ -189,11 +189,18 @@ def test_damaged_checkpoints_are_refused_by_name(blip2: Path, tmp_path: Path) ->
         ),
         "part of the tower": (state | {with_bias: torch.ones(32)}, "missing visual_encoder"),
         "another model": ({"weight": torch.ones(2)}, "missing video_query_tokens"),
+        "integers": (
+            state | {layer: torch.ones(24).long()},
+            f"{layer} holds numbers of type int64",
+        ),
+        "nan": (state | {layer: torch.full((24,), torch.nan)}, f"{layer} hold values that are inf"),
     }
     for name, (tensors, message) in wrong.items():
         path = write_checkpoint(tmp_path / f"{name}.pth", tensors)
         with pytest.raises(ValueError, match=message):
             vision_of(path, blip2)
+    with pytest.raises(ValueError, match=f"{layer} hold values that are infinite"):
+        convert_official(str(tmp_path / "nan.pth"), tmp_path / "new.safetensors")
     good = write_checkpoint(tmp_path / "good.pth", state).read_bytes()
     (tmp_path / "short.pth").write_bytes(good[: len(good) // 2])
     (tmp_path / "code.pth").write_bytes(pickle_with_code(tmp_path))

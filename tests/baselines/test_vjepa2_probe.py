@@ -399,6 +399,14 @@ def test_damaged_released_files_are_refused_by_name(tmp_path):
             with_tensors(**{key: torch.zeros(143, 48)}),
             r"has shape \(143, 48\) instead of \(144, 48\)",
         ),
+        (
+            with_tensors(**{key: torch.ones(144, 48).bool()}),
+            "qkv.weight holds numbers of type bool",
+        ),
+        (
+            with_tensors(**{key: torch.full((144, 48), torch.nan)}),
+            "qkv.weight hold values that are",
+        ),
         (with_tensors(more=torch.zeros(1)), "unexpected more"),
         (with_tensors(**{"module.pooler.query_tokens": None}), "has no pooler.query_tokens"),
         (with_tensors(**{"module.pooler.query_tokens": torch.zeros(1, 2, 48)}), "2 queries"),

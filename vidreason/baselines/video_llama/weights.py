@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from vidreason.baselines.blip2_files import Blip2Folder
 from vidreason.baselines.blip2_parts import (
@@ -89,11 +88,9 @@ def load_vision(
             Source(str(blip2.path), rest, others, _needed(rest.shapes, others)),
         ]
 
-        def move(key: str, tensor: Tensor) -> Tensor:
-            return tensor.to(device, module_dtype(key, ("vision.",), dtype))
-
         # A checkpoint that holds everything leaves no names for the folder.
-        load_sources(model, [source for source in sources if source.names], move)
+        used = [source for source in sources if source.names]
+        load_sources(model, used, device, lambda key: module_dtype(key, ("vision.",), dtype))
     return model.requires_grad_(False).eval()
 
 
