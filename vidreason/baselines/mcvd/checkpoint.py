@@ -70,7 +70,7 @@ _OPTIONAL = {
     *("num_frames_future", "prob_mask_cond", "prob_mask_future", "dropout", "spade", "spade_dim"),
     *("version", "subsample", "num_frames_pred", "clip_before", "denoise"),
 }
-"""Keys that the official code has a default for, which is ours."""
+"""Keys that the official code has a default for, which is ours but for ``dropout``."""
 _ONLY: dict[str, dict[str, Any]] = {
     "data": {"rescaled": True, "logit_transform": False},
     "model": {
@@ -265,7 +265,7 @@ def read_official_config(path: str | Path) -> DiffusionConfig:
     sections = _values(read_yaml(text, str(path)))
     if not isinstance(sections, dict):
         raise ValueError(f"{str(path)!r} has no sections; give the config.yml of the model's run")
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"dropout": 0.0}  # the official default; ours is that of ucf101.yml
     # Options that are no fields of ours must have the value that all released models have.
     for section in _FIELDS:
         options = sections.get(section, {})

@@ -72,15 +72,15 @@ def load_vision(
         check_layers(blip2.queries.num_hidden_layers, rest, f"{where} qformer_config layers")
         positions = "video_frame_position_embedding.weight"
         # The sizes that no config.json says are those of the stored tensors.
+        sizes = {
+            "num_video_queries": stored_size(checkpoint, shapes, "video_query_tokens", 1),
+            "num_video_layers": counted_layers(shapes, "video_Qformer.bert.encoder.layer."),
+            "max_frames": stored_size(checkpoint, shapes, positions, 0),
+            "token_width": stored_size(checkpoint, shapes, "llama_proj.weight", 0),
+        }
         with without_memory(blip2.path):
             model = VideoLlamaVision(
-                blip2.vision,
-                blip2.queries,
-                num_frame_queries=blip2.num_queries,
-                num_video_queries=stored_size(checkpoint, shapes, "video_query_tokens", 1),
-                num_video_layers=counted_layers(shapes, "video_Qformer.bert.encoder.layer."),
-                max_frames=stored_size(checkpoint, shapes, positions, 0),
-                token_width=stored_size(checkpoint, shapes, "llama_proj.weight", 0),
+                blip2.vision, blip2.queries, num_frame_queries=blip2.num_queries, **sizes
             )
         official, others = _divided(model, shapes)
         sources = [
