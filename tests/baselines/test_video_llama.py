@@ -235,8 +235,16 @@ def test_damaged_checkpoints_are_refused_by_name(blip2: Path, tmp_path: Path) ->
         path = write_checkpoint(tmp_path / f"{name}.pth", tensors)
         with pytest.raises(ValueError, match=message):
             vision_of(path, blip2)
-    with pytest.raises(ValueError, match=f"{layer} hold values that are infinite"):
-        convert_official(str(tmp_path / "nan.pth"), tmp_path / "new.safetensors")
+    sizes = "|".join(("video_query_tokens", "video_frame_position_embedding", "llama_proj.weight"))
+    projection = {key: state[key] for key in ("llama_proj.weight", "llama_proj.bias")}
+    write_checkpoint(tmp_path / "minigpt4.pth", projection)
+    for name, message in (
+        ("nan", f"{layer} hold values that are infinite"),
+        ("missing size", f"missing ({sizes})"),
+        ("minigpt4", f"missing ({sizes})"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert_official(str(tmp_path / f"{name}.pth"), tmp_path / "new.safetensors")
     good = write_checkpoint(tmp_path / "good.pth", state).read_bytes()
     (tmp_path / "short.pth").write_bytes(good[: len(good) // 2])
     (tmp_path / "code.pth").write_bytes(pickle_with_code(tmp_path))
