@@ -351,14 +351,16 @@ def test_the_output_layer_has_no_rows_for_the_videos_tokens(system: VideoChatGPT
     assert system.model.language_model.model.embed_tokens.weight[-3:].any(1).all()
 
 
-def damaged(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None]:
-    """Change the trained part."""
+def damaged(
+    change: Callable[[dict[str, Tensor]], object], part: str = ""
+) -> Callable[[Path], None]:
+    """Change the trained part, or a part in a folder."""
 
     def apply(folder: Path) -> None:
-        path = folder / "model.safetensors"
+        path = folder / part / "model.safetensors"
         state = load_file(path)
         change(state)
-        save_file(state, path)
+        save_file(state, path, {"format": "pt"})
 
     return apply
 
@@ -423,6 +425,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "num_hidden_layers is 1,000,000,000",
     ),
     "no sizes that fit": (change_config("base", num_attention_heads="four"), "config.json"),
+    "a tower that is not a number": (
+        damaged(lambda s: s["vision_model.encoder.layers.0.mlp.fc1.bias"].fill_(torch.nan), "clip"),
+        r"weights\.clip .*: encoder\.layers\.0\.mlp\.fc1\.bias hold values that are infinite",
+    ),
     "another tower": (change_config("clip", model_type="siglip"), "weights.clip"),
 }
 
