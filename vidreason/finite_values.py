@@ -1,4 +1,4 @@
-"""Finding values that are infinite or not a number, before they are saved or exported as good."""
+"""Finding values that are infinite or not a number, before they are used or saved as good."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -42,6 +42,45 @@ def checkpoint_tensors(checkpoint: Mapping[str, Any]) -> Iterator[tuple[str, Ten
             for field, value in fields.items():
                 if isinstance(value, Tensor):
                     yield f"optimizer's {field} of {name}", value
+
+
+def as_weights(path: str, key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor of a weights file in the dtype that a model has it in.
+
+    Args:
+        path: Of the file, for messages.
+        key: The tensor's in the file.
+        tensor: As the file holds it.
+        dtype: Of the model's tensor. What is an integer there, such as a counter, is not looked at.
+
+    Raises:
+        ValueError: As :func:`check_weights`.
+    """
+    if dtype.is_floating_point:
+        check_weights(path, key, tensor)
+    return tensor.to(dtype)
+
+
+def check_weights(path: str, key: str, tensor: Tensor) -> None:
+    """Make sure that a tensor of a weights file holds finite real numbers.
+
+    Raises:
+        ValueError: It holds integers, as quantized weights do, truth values or complex numbers, or
+            values that are infinite or not a number.
+    """
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"weights {path!r}: {key} holds numbers of type {kind}, which are no weights; take the "
+            "file whose weights are floats, not quantized"
+        )
+    # Floats of eight bits have no norm.
+    values = tensor.float() if tensor.itemsize == 1 else tensor
+    if names := nonfinite_names({key: values}):
+        raise ValueError(
+            f"weights {path!r}: {describe_nonfinite(names)}; the file is damaged, or its training "
+            "has diverged"
+        )
 
 
 def describe_nonfinite(names: list[str]) -> str:

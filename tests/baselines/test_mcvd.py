@@ -327,6 +327,15 @@ def test_an_official_checkpoint_gives_its_moving_average(tmp_path):
     assert distance(*predicted) < 1e-4
 
 
+def test_keys_that_are_left_out_have_the_official_defaults(tmp_path):
+    left_out = ("data__num_frames_future", "data__prob_mask_cond", "model__dropout", "model__spade")
+    left_out += ("model__version", "sampling__subsample", "sampling__clip_before")
+    config = read_official_config(write_config(tmp_path / "c.yml", **dict.fromkeys(left_out)))
+    assert (config.num_future_frames, config.mask_past, config.dropout) == (0, 0.0, 0.0)
+    assert (config.spatial_norm, config.sampler, config.clip) == (False, "ddpm", True)
+    assert config.sampling_steps == config.num_steps == 20
+
+
 def test_a_configuration_that_is_not_readable_is_named(tmp_path):
     path = tmp_path / "config.yml"
     cases = {
@@ -375,6 +384,12 @@ def test_damage_of_an_official_checkpoint_is_named(tmp_path):
             "average": average | {"unet.all_modules.99.b": torch.ones(1)}
         },
         f"{first} has shape (2, 2) instead": {"average": average | {first: torch.ones(2, 2)}},
+        f"{first} holds numbers of type int64": {
+            "average": average | {first: average[first].long()}
+        },
+        f"{first} hold values that are infinite": {
+            "average": average | {first: average[first] / 0}
+        },
         "'note' is not the name of a tensor": {"average": average | {"note": "text"}},
         "found list of 4": {"average": None},
         "noise levels from 0.01": {"parameters": {"module.betas": torch.linspace(0.01, 1e-4, 20)}},

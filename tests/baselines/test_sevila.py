@@ -173,6 +173,8 @@ def test_damaged_checkpoints_are_refused_by_name(blip2: Path, tmp_path: Path) ->
         "missing": ({k: v for k, v in state.items() if k != bias}, f"missing {bias}"),
         "extra": (state | {"t5_model.shared.weight": torch.ones(2)}, "unexpected t5_model"),
         "shape": (state | {"t5_proj.bias": torch.ones(33)}, r"t5_proj.bias has shape \(33,\)"),
+        "bytes": (state | {bias: torch.ones(24).char()}, f"{bias} holds numbers of type int8"),
+        "nan": (state | {"t5_proj.bias": torch.full((32,), torch.nan)}, "t5_proj.bias hold values"),
         "tower": (state | {"visual_encoder.cls_token": torch.ones(1, 1, 32)}, "missing visual_"),
         "blip2": (
             official_state("sevila", ("Qformer_loc", "query_tokens_loc")),
@@ -206,6 +208,11 @@ def test_a_wrong_blip2_folder_is_refused_by_name(
         "c": ({}, {"num_layers": 10**7}, r"text_config.num_layers is 10000000"),
         "d": ({}, {"d_model": 64}, "do not fit SevilaModel"),
         "e": ({}, {"scale_decoder_outputs": True}, "needs a Flan-T5"),
+        "g": (
+            {head: torch.ones(60, 32, dtype=torch.int8)},
+            {},
+            f"{head} holds numbers of type int8",
+        ),
         "f": ({}, {"model_type": "opt"}, "its language model is a 'opt'"),
     }
     for name, (tensors, text, message) in changes.items():

@@ -351,14 +351,16 @@ def test_the_output_layer_has_no_rows_for_the_videos_tokens(system: VideoChatGPT
     assert system.model.language_model.model.embed_tokens.weight[-3:].any(1).all()
 
 
-def damaged(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None]:
-    """Change the trained part."""
+def damaged(
+    change: Callable[[dict[str, Tensor]], object], part: str = ""
+) -> Callable[[Path], None]:
+    """Change the trained part, or a part in a folder."""
 
     def apply(folder: Path) -> None:
-        path = folder / "model.safetensors"
+        path = folder / part / "model.safetensors"
         state = load_file(path)
         change(state)
-        save_file(state, path)
+        save_file(state, path, {"format": "pt"})
 
     return apply
 
@@ -400,6 +402,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         damaged(lambda s: s.update({"model.embed_tokens.weight": torch.ones(9, 32)})),
         "word embeddings for 9 tokens, but the tokenizer of .* with the video's three",
     ),
+    "no floats": (
+        damaged(lambda s: s.update({"model.mm_projector.bias": torch.ones(32).long()})),
+        r"model\.safetensors': model.mm_projector.bias holds numbers of type int64",
+    ),
+    "not a number": (
+        damaged(lambda s: s["model.embed_tokens.weight"].fill_(torch.nan)),
+        "model.embed_tokens.weight hold values that are infinite or not a number",
+    ),
     "truncated": (truncate("model.safetensors"), "truncated or damaged"),
     "a truncated shard": (truncate("base/pytorch_model-00001.bin"), "truncated or damaged"),
     "a missing shard": (without("pytorch_model-00001.bin"), "there is no file .*00001.bin"),
@@ -415,6 +425,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "num_hidden_layers is 1,000,000,000",
     ),
     "no sizes that fit": (change_config("base", num_attention_heads="four"), "config.json"),
+    "a tower that is not a number": (
+        damaged(lambda s: s["vision_model.encoder.layers.0.mlp.fc1.bias"].fill_(torch.nan), "clip"),
+        r"weights\.clip .*: encoder\.layers\.0\.mlp\.fc1\.bias hold values that are infinite",
+    ),
     "another tower": (change_config("clip", model_type="siglip"), "weights.clip"),
 }
 

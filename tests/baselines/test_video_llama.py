@@ -13,6 +13,7 @@ import torch
 from baseline_weights import golden_array, golden_values
 from blind_frames import no_frames
 from safetensors import safe_open
+from safetensors.torch import load_file
 from tiny_blip2 import (
     FRAME_KEYS,
     OPTIONS,
@@ -154,6 +155,38 @@ def test_the_identity_is_that_of_what_is_used(
         VideoLlama.identity(config)
 
 
+@pytest.mark.parametrize("num_files", [1, 3])
+def test_a_folder_of_pickled_shards_is_the_same_model(
+    weights: dict[str, str], blip2: Path, checkpoint: Path, tmp_path: Path, num_files: int
+) -> None:
+    """The BLIP-2 of 2023 lies on the Hub in both forms."""
+    tensors: dict[str, torch.Tensor] = {}
+    for shard in sorted(blip2.glob("*.safetensors")):
+        tensors |= load_file(shard)
+    needed = [key for key in sorted(tensors) if key.startswith(BLIP2_PREFIXES)]
+    files: dict[str, list[str]] = {"pytorch_model.bin": sorted(tensors)}
+    if num_files > 1:
+        half = len(needed) // 2
+        parts = (needed[:half], needed[half:], sorted(tensors.keys() - set(needed)))
+        files = {f"pytorch_model-{n}-of-3.bin": part for n, part in enumerate(parts, start=1)}
+        index = {key: name for name, keys in files.items() for key in keys}
+        index_file = tmp_path / "pytorch_model.bin.index.json"
+        index_file.write_text(json.dumps({"weight_map": index}))
+    for name, keys in files.items():
+        torch.save({key: tensors[key] for key in keys}, tmp_path / name)
+    shutil.copy(blip2 / "config.json", tmp_path)
+    assert golden_distance(vision_of(checkpoint, tmp_path)) < 2e-6
+    config = BaselineConfig(kind="video_llama", weights=weights | {"blip2": str(tmp_path)})
+    first = VideoLlama.identity(config)["blip2"]
+    used = list(files)[:2]
+    for name in files.keys() - set(used):
+        (tmp_path / name).unlink()
+    assert VideoLlama.identity(config)["blip2"] == first
+    (tmp_path / used[0]).unlink()
+    with pytest.raises(ValueError, match=f"{used[0]} is missing|model.safetensors is missing"):
+        VideoLlama.identity(config)
+
+
 def test_the_audio_branch_and_buffers_are_left_out(
     blip2: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,7 +213,10 @@ def test_damaged_checkpoints_are_refused_by_name(blip2: Path, tmp_path: Path) ->
     with_bias = "visual_encoder.blocks.0.attn.q_bias"
     wrong = {
         "missing key": (without(state, layer), f"missing {layer}"),
-        "missing size": (without(state, "llama_proj.weight"), "missing llama_proj.weight"),
+        "missing size": (
+            without(state, "llama_proj.weight"),
+            r"^weights '[^']*missing size\.pth': missing llama_proj\.weight",
+        ),
         "extra key": (state | {"llama_model.lm_head.weight": torch.ones(2)}, "unexpected llama_"),
         "wrong shape": (state | {layer: torch.ones(25)}, r"has shape \(25,\) instead of \(24,\)"),
         "few dimensions": (
@@ -189,11 +225,26 @@ def test_damaged_checkpoints_are_refused_by_name(blip2: Path, tmp_path: Path) ->
         ),
         "part of the tower": (state | {with_bias: torch.ones(32)}, "missing visual_encoder"),
         "another model": ({"weight": torch.ones(2)}, "missing video_query_tokens"),
+        "integers": (
+            state | {layer: torch.ones(24).long()},
+            f"{layer} holds numbers of type int64",
+        ),
+        "nan": (state | {layer: torch.full((24,), torch.nan)}, f"{layer} hold values that are inf"),
     }
     for name, (tensors, message) in wrong.items():
         path = write_checkpoint(tmp_path / f"{name}.pth", tensors)
         with pytest.raises(ValueError, match=message):
             vision_of(path, blip2)
+    sizes = "|".join(("video_query_tokens", "video_frame_position_embedding", "llama_proj.weight"))
+    projection = {key: state[key] for key in ("llama_proj.weight", "llama_proj.bias")}
+    write_checkpoint(tmp_path / "minigpt4.pth", projection)
+    for name, message in (
+        ("nan", f"{layer} hold values that are infinite"),
+        ("missing size", f"missing ({sizes})"),
+        ("minigpt4", f"missing ({sizes})"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert_official(str(tmp_path / f"{name}.pth"), tmp_path / "new.safetensors")
     good = write_checkpoint(tmp_path / "good.pth", state).read_bytes()
     (tmp_path / "short.pth").write_bytes(good[: len(good) // 2])
     (tmp_path / "code.pth").write_bytes(pickle_with_code(tmp_path))
@@ -233,6 +284,7 @@ def test_a_wrong_blip2_folder_is_refused_by_name(
         "f": ({}, "do not fit VideoLlamaVision"),
         "g": ({}, r"config\.json: ValueError: .*heads"),
         "h": ({}, "vision_config.image_size is "),
+        "i": ({}, r"vision_config\.num_attention_heads is -4; expected 1 or more"),
     }
     for name, (tensors, message) in changes.items():
         folder = tmp_path / name
@@ -250,6 +302,8 @@ def test_a_wrong_blip2_folder_is_refused_by_name(
             config["qformer_config"]["num_attention_heads"] = 5
         if name == "h":
             config["vision_config"]["image_size"] = [28, 28]
+        if name == "i":
+            config["vision_config"]["num_attention_heads"] = -4
         (folder / "config.json").write_text(json.dumps(config))
         with pytest.raises(ValueError, match=message):
             vision_of(checkpoint, folder)
@@ -339,9 +393,15 @@ def test_stop_tokens_are_looked_up_and_compared_with_the_official_ones(tmp_path:
     with pytest.raises(ValueError, match=r"is \[\[900\], \[2277, 29937\]\] instead of \[\[835\]"):
         load_chat_form(other, "vicuna")
     assert load_chat_form(other, "llama-2").stop_sequences == []
-    small = load_chat_form(write_llama_tokenizer(tmp_path / "small"), "vicuna")
-    ids = [0, 1, *small.tokenizer("Yes. ### Human: no", add_special_tokens=False)["input_ids"]]
-    assert small.text(ids) == "Yes."
+    folder = write_llama_tokenizer(tmp_path / "small")
+    for form, said, answer in (
+        ("vicuna", "Yes. ### Human: no", "Yes."),
+        ("vicuna", "Assistant: It fell.### Assistant: no", "It fell."),
+        ("llama-2", "ASSISTANT: It fell. ", "It fell."),
+    ):
+        small = load_chat_form(folder, form)  # type: ignore[arg-type]
+        ids = [0, 1, *small.tokenizer(said, add_special_tokens=False)["input_ids"]]
+        assert small.text(ids) == answer
 
 
 def test_generation_ends_at_a_sequence_of_tokens(system: VideoLlama) -> None:
@@ -423,7 +483,7 @@ def test_facts_say_where_a_checkpoint_is_from(
 ) -> None:
     converted, trained = tmp_path / "converted.safetensors", tmp_path / "trained.safetensors"
     convert_official(str(checkpoint), converted)
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     save_file(load_file(converted), trained)
     config = BaselineConfig(kind="video_llama", weights=weights)

@@ -399,6 +399,14 @@ def test_damaged_released_files_are_refused_by_name(tmp_path):
             with_tensors(**{key: torch.zeros(143, 48)}),
             r"has shape \(143, 48\) instead of \(144, 48\)",
         ),
+        (
+            with_tensors(**{key: torch.ones(144, 48).bool()}),
+            "qkv.weight holds numbers of type bool",
+        ),
+        (
+            with_tensors(**{key: torch.full((144, 48), torch.nan)}),
+            "qkv.weight hold values that are",
+        ),
         (with_tensors(more=torch.zeros(1)), "unexpected more"),
         (with_tensors(**{"module.pooler.query_tokens": None}), "has no pooler.query_tokens"),
         (with_tensors(**{"module.pooler.query_tokens": torch.zeros(1, 2, 48)}), "2 queries"),
@@ -609,6 +617,12 @@ def test_encoders_that_cannot_be_used_are_refused(encoder_folder, tmp_path):
     for name in ("config.json", "video_preprocessor_config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((Path(encoder_folder) / name).read_bytes())
     load()
+    config = json.loads((tmp_path / "config.json").read_text())
+    for field, value in (("patch_size", 0), ("num_attention_heads", -1), ("tubelet_size", 0)):
+        (tmp_path / "config.json").write_text(json.dumps(config | {field: value}))
+        with pytest.raises(ValueError, match=rf"config\.json: {field} is {value}; expected 1 or"):
+            load()
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="do not divide"):
         load(replace(LOOK_AHEAD, num_frames=3))
     tensors = load_file(tmp_path / "model.safetensors")

@@ -123,6 +123,44 @@ CHANGES = {
 }
 
 
+NUMBERS = {
+    "integers": (lambda t: t.long(), "encoder.table holds numbers of type int64"),
+    "bytes": (lambda t: t.to(torch.int8), "encoder.table holds numbers of type int8"),
+    "truths": (lambda t: t > 0, "encoder.table holds numbers of type bool"),
+    "nan": (lambda t: t.fill_(float("nan")), "encoder.table hold values that are infinite or not"),
+    "infinite": (lambda t: t / 0, "encoder.table hold values that are infinite or not"),
+}
+
+
+@every_format
+@pytest.mark.parametrize("change", NUMBERS)
+def test_numbers_that_are_no_weights_are_named(tmp_path, name, change):
+    weights = random_weights()
+    turn, message = NUMBERS[change]
+    weights["encoder.table"] = turn(weights["encoder.table"])
+    with pytest.raises(ValueError, match=message):
+        load(FORMATS[name](tmp_path / name, weights))
+
+
+def test_complex_and_eight_bit_numbers_of_safetensors(tmp_path):
+    weights = random_weights()
+    small = weights["encoder.table"].to(torch.float8_e4m3fn)
+    loaded = load(write_safetensors(tmp_path / "a.safetensors", weights | {"encoder.table": small}))
+    assert torch.equal(loaded.encoder.table, small.float())
+    weights["encoder.table"] = weights["encoder.table"].to(torch.complex64)
+    with pytest.raises(ValueError, match=r"table holds numbers of type complex64"):
+        load(write_safetensors(tmp_path / "b.safetensors", weights))
+
+
+def test_counters_stay_integers(tmp_path):
+    norm = nn.BatchNorm1d(2)
+    norm.num_batches_tracked += 5
+    torch.save(norm.state_dict(), tmp_path / "norm.pth")
+    other = nn.BatchNorm1d(2)
+    load_weights(other, str(tmp_path / "norm.pth"))
+    assert other.num_batches_tracked == 5
+
+
 @every_format
 @pytest.mark.parametrize("change", CHANGES)
 def test_keys_and_shapes_that_do_not_fit_are_named(tmp_path, name, change):

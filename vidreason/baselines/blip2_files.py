@@ -20,7 +20,8 @@ from vidreason.perception.weights import (
 )
 from vidreason.pretrained.frozen_parts import content_hash_of_file
 
-_INDEX = "model.safetensors.index.json"
+_FORMS = ("model.safetensors", "pytorch_model.bin")
+"""Weights in one file, the preferred form first; of shards, it is the beginning of the index."""
 _MAX_INDEX_BYTES = 2**25  # 32 MiB
 _SMALL_FILES = ("*.json", "*.model")
 
@@ -68,6 +69,12 @@ def blip2_folder(name: str, revision: str | None, prefixes: Sequence[str]) -> Bl
             f"{where}: {CONFIG_FILE}: vision_config.image_size is "
             f"{str(config.vision_config.image_size)[:40]}; expected one number, of a square"
         )
+    for name in ("vision_config", "qformer_config"):
+        # transformers takes a number below 1, and fails when the model is run.
+        if (heads := getattr(config, name).num_attention_heads) < 1:
+            raise ValueError(
+                f"{where}: {CONFIG_FILE}: {name}.num_attention_heads is {heads}; expected 1 or more"
+            )
     for part in (config.vision_config, config.qformer_config, config.text_config):
         part._attn_implementation = None  # a folder may name code on the Hub
     return Blip2Folder(
@@ -95,12 +102,15 @@ def blip2_hash(folder: Blip2Folder, prefixes: Sequence[str]) -> str:
 
 
 def _needed_shards(folder: Path, prefixes: Sequence[str]) -> list[str]:
-    if not (folder / _INDEX).is_file():
-        return ["model.safetensors"]  # a model in one file has no index
-    shard_of = read_json_object(folder / _INDEX, _MAX_INDEX_BYTES).get("weight_map")
+    """Names of the files that hold something needed, as ``open_weights`` finds them."""
+    indices = [folder / f"{name}.index.json" for name in _FORMS]
+    index = next(filter(Path.is_file, indices), None)
+    if index is None:  # a model in one file has none
+        return [next((name for name in _FORMS if (folder / name).is_file()), _FORMS[0])]
+    shard_of = read_json_object(index, _MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(shard_of, dict):
-        raise ValueError(f"weights {str(folder / _INDEX)!r} are not an index of shards")
+        raise ValueError(f"weights {str(index)!r} are not an index of shards")
     needed = {str(name) for key, name in shard_of.items() if key.startswith(tuple(prefixes))}
     if any(Path(name).name != name for name in needed):
-        raise ValueError(f"weights {str(folder / _INDEX)!r} name a file outside of their folder")
+        raise ValueError(f"weights {str(index)!r} name a file outside of their folder")
     return sorted(needed)

@@ -17,6 +17,7 @@ from vidreason.atomic_file import atomic_file
 from vidreason.baselines.blip2_parts import Names, assemble, stored_shapes
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.system import Fidelity
+from vidreason.finite_values import as_weights, check_weights
 from vidreason.perception.model_folder import CONFIG_FILE, foreign_errors
 from vidreason.perception.weights import OpenWeights, Shape, check_keys, hash_file, open_weights
 
@@ -115,7 +116,8 @@ def stored_size(path: str, shapes: Mapping[str, Shape], key: str, dim: int) -> i
 def load_sources(
     module: nn.Module,
     sources: Sequence[Source],
-    move: Callable[[str, Tensor], Tensor],
+    device: torch.device,
+    dtype_of: Callable[[str], torch.dtype],
 ) -> None:
     """Give a module on the meta device its tensors, which several files hold together.
 
@@ -124,19 +126,23 @@ def load_sources(
     Args:
         module: Its tensors are all named by the sources.
         sources: Where they are.
-        move: From a key of the module and its tensor to the tensor in its dtype, on its device.
+        device: Where the tensors go.
+        dtype_of: From a key of the module to the dtype of its tensor.
 
     Raises:
-        ValueError: A file's keys or shapes are not those of the module, or it is damaged.
+        ValueError: A file's keys or shapes are not those of the module, its numbers are no weights,
+            or it is damaged.
     """
     for source in sources:
         expected = stored_shapes(module, source.names)
         check_keys(source.path, type(module).__name__, expected, source.stored, {})
     state: dict[str, Tensor] = {}
     for source in sources:
-        for key in source.names:
+        for key, stored in source.names.items():
             # One tensor at a time, so that the file's copy of each is gone before the next is read.
-            state[key] = move(key, assemble(source.names, source.file.read, [key])[key])
+            tensor = assemble(source.names, source.file.read, [key])[key]
+            tensor = as_weights(source.path, " and ".join(stored), tensor, dtype_of(key))
+            state[key] = tensor.to(device)
     # Assigned: what is on the meta device cannot be copied into.
     module.load_state_dict(state, assign=True)
 
@@ -158,7 +164,8 @@ def convert(
         metadata: Kept in the file, with the sha256 of the checkpoint.
 
     Raises:
-        ValueError: The checkpoint is damaged, or holds other keys, or none of these.
+        ValueError: The checkpoint is damaged, or holds other keys, or none of these, or numbers
+            that are no weights.
     """
     with open_weights(path) as file:
         kept = [key for key in without_buffers(file.shapes) if not key.startswith(tuple(ignored))]
@@ -167,6 +174,8 @@ def convert(
             shown = f"unexpected {others[0]}" if others else f"no key like {prefixes[0]}"
             raise ValueError(f"weights {path!r}: {shown}; they are of another model")
         tensors = {key: file.read(key).contiguous() for key in kept}
+    for key, tensor in tensors.items():
+        check_weights(path, key, tensor)
     with atomic_file(target) as output:
         # The checkpoint's hash marks the file as converted, which checkpoint_fidelity looks for.
         output.write(save(tensors, {**metadata, "sha256": hash_file(path)}))

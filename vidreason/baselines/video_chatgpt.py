@@ -126,6 +126,8 @@ class VideoChatGPT(SplicedPromptSystem):
             "texts are decoded as the evaluation says; officially they are drawn with temperature "
             "0.2, at most 1024 tokens",
             "options are scored by likelihood; officially there are open questions alone",
+            "answers keep their last letters; officially those of '</s>' are cut off, and 'grass' "
+            "is 'gra'",
             "the output layer's rows for the video's tokens are zero; officially they are random "
             "at each start",
         ]

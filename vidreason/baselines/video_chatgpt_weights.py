@@ -26,6 +26,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from vidreason.baselines.part_files import convert, without_buffers
 from vidreason.baselines.video_chatgpt_model import VideoChatGPTModel
+from vidreason.finite_values import check_weights
 from vidreason.json_object import read_json_object
 from vidreason.perception.model_folder import (
     CONFIG_FILE,
@@ -235,13 +236,12 @@ def _read(folder: Path, checkpoint: str, expected: Mapping[str, Shape]) -> dict[
         }
         sources = f"{folder} with {checkpoint}"
         check_keys(sources, "Video-ChatGPT", expected, stored, {"lm_head.weight": _resize_rows})
-        return {
-            # The base's output layer has no rows for the video's three tokens.
-            key: _resize_rows(files[key].read(key), shape)
-            if key == "lm_head.weight"
-            else files[key].read(key)
-            for key, shape in expected.items()
-        }
+        tensors = {key: files[key].read(key) for key in expected}
+        for key, tensor in tensors.items():
+            check_weights(checkpoint if key in trained.shapes else str(folder), key, tensor)
+    # The base's output layer has no rows for the video's three tokens.
+    head = "lm_head.weight"
+    return tensors | {head: _resize_rows(tensors[head], expected[head])}
 
 
 def _check_trained(path: str, shapes: Mapping[str, Shape]) -> None:

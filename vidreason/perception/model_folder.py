@@ -17,6 +17,7 @@ from torch import nn
 from transformers.utils import logging as hf_logging
 
 from vidreason.bounded_patterns import pattern_problem
+from vidreason.finite_values import describe_nonfinite, nonfinite_names
 from vidreason.json_object import read_json_object
 from vidreason.perception.weights import open_weights
 
@@ -37,6 +38,10 @@ _COUNTS_OF_LAYERS = frozenset(
     )
 )
 """Numbers of modules, each of which has a tensor of its own, or a row in one."""
+_DIVISORS = frozenset(
+    ("patch_size", "tubelet_size", "num_attention_heads", "pred_num_attention_heads")
+)
+"""Sizes that others are divided by, which transformers takes as they are."""
 _LARGEST_INTEGER = 2**40  # of a configuration
 _ELEMENTS_PER_STORED = 8
 """Weights of 4 bits may be stored as numbers of 32."""
@@ -125,7 +130,8 @@ def load_pretrained(
         dropped_prefixes: Beginnings of keys of the weights that are not wanted.
 
     Raises:
-        ValueError: The weights cannot be read, or their keys are others; the first are named.
+        ValueError: The weights cannot be read, their keys are others, or they hold values that are
+            infinite or not a number; the first are named.
     """
     with torch.device("meta"), foreign_errors(where):
         config._attn_implementation = None  # a folder may name code on the Hub
@@ -158,6 +164,13 @@ def load_pretrained(
         raise ValueError(
             f"{where} does not fit {model_class.__name__} ({len(problems)} keys): {shown}. Check "
             "that config.json is that of the weights"
+        )
+    # What is missing and not used may hold anything.
+    read = {n: p for n, p in model.named_parameters() if n not in report["missing_keys"]}
+    if nonfinite := nonfinite_names(read):
+        raise ValueError(
+            f"{where}: {describe_nonfinite(nonfinite)}; its files are damaged, or its training has "
+            "diverged"
         )
     return model
 
@@ -212,7 +225,10 @@ def _check_integer(
 ) -> None:
     if abs(value) > _LARGEST_INTEGER:
         raise ValueError(f"{where} is {value}; it is no size of a model")
-    if field.rpartition(".")[2] in _COUNTS_OF_LAYERS and shapes:
+    name = field.rpartition(".")[2]
+    if name in _DIVISORS and value < 1:
+        raise ValueError(f"{where} is {value}; expected 1 or more")
+    if name in _COUNTS_OF_LAYERS and shapes:
         rows = max((max(shape, default=0) for shape in shapes.values()), default=0)
         most = max(len(shapes), min(rows, 2**14)) if "expert" in field else len(shapes)
         if value > most:

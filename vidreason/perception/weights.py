@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from vidreason.finite_values import as_weights
 from vidreason.json_object import read_json_object
 from vidreason.perception.inert_pickles import StoredTensor
 from vidreason.perception.pickled_tensors import TorchFile
@@ -108,8 +109,8 @@ def load_weights(
         resizers: As in :func:`read_weights`.
 
     Raises:
-        ValueError: The file is missing or unreadable, or its keys or shapes are not exactly the
-            module's. The message names the first offending keys.
+        ValueError: The file is missing or unreadable, its keys or shapes are not exactly the
+            module's, or its numbers are no weights. The message names the first offending keys.
     """
     expected = module.state_dict()
     tensors = read_weights(
@@ -118,7 +119,7 @@ def load_weights(
         model=type(module).__name__,
         dropped_prefixes=dropped_prefixes,
         resizers=resizers,
-        move=lambda key, tensor: tensor.to(device, expected[key].dtype),
+        move=lambda key, tensor: as_weights(path, key, tensor, expected[key].dtype).to(device),
     )
     module.load_state_dict(tensors, assign=True)
 
@@ -349,9 +350,8 @@ def hash_weights(path: str, hash_file: Callable[[str], str] = hash_file) -> str:
             default.
 
     Returns:
-        The hash of the file; of a folder, a sha256 over names and hashes of all weight files in it
-        and of the configurations that decide what is computed with them. Moving a folder changes
-        nothing; neither does a README or a tokenizer beside the weights.
+        The hash of the file; of a folder, a sha256 over names and hashes of its weight files and of
+        the configurations that decide what is computed; not of its path, a README or a tokenizer.
 
     Raises:
         ValueError: There is no such file, folder or repository, or the folder has no weights.

@@ -22,6 +22,7 @@ from vidreason.atomic_file import atomic_file, write_json_atomically
 from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.diffusion import VideoDiffusion
 from vidreason.config import config_from_values
+from vidreason.finite_values import as_weights
 from vidreason.json_object import read_json_object
 from vidreason.literal_yaml import Items, Node, Scalar, Section, plain_value, read_yaml
 from vidreason.perception.inert_pickles import StoredTensor
@@ -69,7 +70,7 @@ _OPTIONAL = {
     *("num_frames_future", "prob_mask_cond", "prob_mask_future", "dropout", "spade", "spade_dim"),
     *("version", "subsample", "num_frames_pred", "clip_before", "denoise"),
 }
-"""Keys that the official code has a default for, which is ours."""
+"""Keys that the official code has a default for, which is ours but for ``dropout``."""
 _ONLY: dict[str, dict[str, Any]] = {
     "data": {"rescaled": True, "logit_transform": False},
     "model": {
@@ -199,7 +200,8 @@ def load_official(
 
     Raises:
         ValueError: The file is missing, damaged or of another layout, its keys or shapes are not
-            exactly those of ``config``, or it was trained on another schedule of noise.
+            exactly those of ``config``, its numbers are no weights, or it was trained on another
+            schedule of noise.
     """
     path = str(checkpoint)
     if not Path(path).is_file():
@@ -212,7 +214,10 @@ def load_official(
         shapes = {key: tuple(tensor.shape) for key, tensor in average.items()}
         check_keys(path, "this MCVD model", expected, shapes, {})
         _check_betas(path, file, parameters, model.betas)
-        tensors = {key: file.read(average[key]).to(device, torch.float32) for key in expected}
+        tensors = {
+            key: as_weights(path, key, file.read(average[key]), torch.float32).to(device)
+            for key in expected
+        }
     model.load_state_dict(tensors, assign=True)
     return _ready(model, device)
 
@@ -260,7 +265,7 @@ def read_official_config(path: str | Path) -> DiffusionConfig:
     sections = _values(read_yaml(text, str(path)))
     if not isinstance(sections, dict):
         raise ValueError(f"{str(path)!r} has no sections; give the config.yml of the model's run")
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"dropout": 0.0}  # the official default; ours is that of ucf101.yml
     # Options that are no fields of ours must have the value that all released models have.
     for section in _FIELDS:
         options = sections.get(section, {})

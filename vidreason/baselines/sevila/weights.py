@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from transformers import T5Config
 
 from vidreason.baselines.blip2_files import Blip2Folder
@@ -36,6 +35,8 @@ _PREFIXES = (
     *("ln_vision.", "ln_vision_loc.", "Qformer.bert.", "Qformer_loc.bert."),
     *("query_tokens", "t5_proj.", "t5_proj_loc.", "visual_encoder."),
 )
+_LARGE = ("vision.", "t5.")
+"""Beginnings of the model's keys that have the configured dtype."""
 _UNUSED = "language_model.decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 """In the first files of T5, and never used; transformers leaves it out as well."""
 _COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
@@ -95,10 +96,7 @@ def load_model(
             Source(str(blip2.path), rest, others, _needed(rest.shapes, others)),
         ]
 
-        def move(key: str, tensor: Tensor) -> Tensor:
-            return tensor.to(device, module_dtype(key, ("vision.", "t5."), dtype))
-
-        load_sources(model, sources, move)
+        load_sources(model, sources, device, lambda key: module_dtype(key, _LARGE, dtype))
     return model.requires_grad_(False).eval()
 
 

@@ -32,6 +32,8 @@ SYSTEM_PROMPT = (
 )
 """demo_video.py: upload_imgorvideo."""
 _STOP = "###"
+_SPEAKER: dict[Form, str] = {"llama-2": "ASSISTANT:", "vicuna": "Assistant:"}
+"""Names that the answer may begin with again; what stands up to the last of them is dropped."""
 _OFFICIAL_STOPS = ([835], [2277, 29937])
 """Ids of :data:`_STOP` in Llama's vocabulary, behind a blank and without one
 (conversation_video.py: Chat.answer)."""
@@ -125,8 +127,8 @@ class ChatForm:
                 answer = answer[1:]
         text = answer_text(self.tokenizer, answer)
         if self.form == "vicuna":
-            text = text.split(_STOP)[0].split("Assistant:")[-1]
-        return text.strip()
+            text = text.split(_STOP)[0]
+        return text.split(_SPEAKER[self.form])[-1].strip()
 
     def _turn(self) -> tuple[str, str]:
         if self.form == "vicuna":

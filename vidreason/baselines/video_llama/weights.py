@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from vidreason.baselines.blip2_files import Blip2Folder
 from vidreason.baselines.blip2_parts import (
@@ -71,17 +70,10 @@ def load_vision(
         where = f"{blip2.path}: config.json:"
         check_layers(blip2.vision.num_hidden_layers, rest, f"{where} vision_config layers")
         check_layers(blip2.queries.num_hidden_layers, rest, f"{where} qformer_config layers")
-        positions = "video_frame_position_embedding.weight"
-        # The sizes that no config.json says are those of the stored tensors.
+        sizes = _stored_sizes(checkpoint, shapes)
         with without_memory(blip2.path):
             model = VideoLlamaVision(
-                blip2.vision,
-                blip2.queries,
-                num_frame_queries=blip2.num_queries,
-                num_video_queries=stored_size(checkpoint, shapes, "video_query_tokens", 1),
-                num_video_layers=counted_layers(shapes, "video_Qformer.bert.encoder.layer."),
-                max_frames=stored_size(checkpoint, shapes, positions, 0),
-                token_width=stored_size(checkpoint, shapes, "llama_proj.weight", 0),
+                blip2.vision, blip2.queries, num_frame_queries=blip2.num_queries, **sizes
             )
         official, others = _divided(model, shapes)
         sources = [
@@ -89,11 +81,9 @@ def load_vision(
             Source(str(blip2.path), rest, others, _needed(rest.shapes, others)),
         ]
 
-        def move(key: str, tensor: Tensor) -> Tensor:
-            return tensor.to(device, module_dtype(key, ("vision.",), dtype))
-
         # A checkpoint that holds everything leaves no names for the folder.
-        load_sources(model, [source for source in sources if source.names], move)
+        used = [source for source in sources if source.names]
+        load_sources(model, used, device, lambda key: module_dtype(key, ("vision.",), dtype))
     return model.requires_grad_(False).eval()
 
 
@@ -106,7 +96,8 @@ def convert_official(checkpoint: str, target: Path) -> None:
         ValueError: The checkpoint is damaged, or not one of Video-LLaMA's vision-language branch.
     """
     with open_weights(checkpoint) as file:
-        _vision_language_shapes(checkpoint, file.shapes)
+        # An error where it is another model, before anything is written.
+        _stored_sizes(checkpoint, _vision_language_shapes(checkpoint, file.shapes))
     metadata = {"source": SOURCE, "content": "Video-LLaMA, vision-language branch, official keys"}
     convert(checkpoint, target, _PREFIXES, [_AUDIO], metadata)
 
@@ -123,6 +114,17 @@ def _vision_language_shapes(path: str, shapes: Mapping[str, Shape]) -> dict[str,
                 "vision-language branch, which is named VL_... or finetune-..."
             )
     return video
+
+
+def _stored_sizes(path: str, shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """Sizes of :class:`VideoLlamaVision` that no config.json says, from the stored tensors."""
+    positions = "video_frame_position_embedding.weight"
+    return {
+        "num_video_queries": stored_size(path, shapes, "video_query_tokens", 1),
+        "num_video_layers": counted_layers(shapes, "video_Qformer.bert.encoder.layer."),
+        "max_frames": stored_size(path, shapes, positions, 0),
+        "token_width": stored_size(path, shapes, "llama_proj.weight", 0),
+    }
 
 
 def _divided(model: VideoLlamaVision, shapes: Mapping[str, Shape]) -> tuple[Names, Names]:

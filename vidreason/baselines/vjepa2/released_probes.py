@@ -18,6 +18,7 @@ from torch import Tensor
 from vidreason.baselines.vjepa2.config import LookAhead, ProbeSizes
 from vidreason.baselines.vjepa2.probe import AttentiveProbe, classifier_name
 from vidreason.baselines.vjepa2.probe_files import ProbeCard, ProbeHead, build_probe, save_probe
+from vidreason.finite_values import as_weights
 from vidreason.perception.inert_pickles import StoredTensor
 from vidreason.perception.pickled_tensors import TorchFile
 from vidreason.perception.weights import check_keys
@@ -57,7 +58,10 @@ def load_released_probe(path: str, annotations: str) -> tuple[AttentiveProbe, Pr
         expected = {name: tuple(value.shape) for name, value in probe.state_dict().items()}
         shapes = {name: tuple(value.shape) for name, value in stored.items()}
         check_keys(path, type(probe).__name__, expected, shapes, {})
-        tensors: dict[str, Tensor] = {name: file.read(stored[name]).float() for name in expected}
+        tensors: dict[str, Tensor] = {
+            name: as_weights(path, name, file.read(stored[name]), torch.float32)
+            for name in expected
+        }
     finally:
         file.close()
     probe.load_state_dict(tensors, assign=True)
