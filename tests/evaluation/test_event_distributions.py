@@ -124,6 +124,22 @@ def test_confidences_of_computed_next_events() -> None:
     assert [asks_for_next_event(row) for row in rows] == [True] * 5 + [False] * 3
 
 
+def test_the_less_the_system_expects_of_what_was_found_the_less_it_gets() -> None:
+    """As of a video that shows nothing, of which the few events that are found are a small part."""
+    fit = replace(at(1.0, listed=0.6), covered=0.8)
+    # This row covers 0.8, as validation rows do in the mean.
+    assert sum(event_probabilities(FUTURES, fit).values()) == pytest.approx(0.6)
+    expected_little = tuple(
+        each._replace(log_likelihood=each.log_likelihood - math.log(4)) for each in FUTURES
+    )
+    little = event_probabilities(expected_little, fit)
+    assert sum(little.values()) == pytest.approx(0.6 / 4)
+    assert little["it stops"] == pytest.approx(0.875 * 0.6 / 4)
+    # A system that expects all of it is at most sure.
+    assert fit.listed_of(1.0) == pytest.approx(0.75)
+    assert replace(fit, listed=0.9).listed_of(1.0) == 1.0
+
+
 def test_a_temperature_makes_probabilities_as_sure_as_they_are_right() -> None:
     # Two times too sure: the likelihoods are squares of what comes true.
     sure = [
@@ -141,6 +157,7 @@ def test_a_temperature_makes_probabilities_as_sure_as_they_are_right() -> None:
     assert fit.temperature == pytest.approx(2)
     # In one of nine, the event is not among those that were found.
     assert fit.listed == pytest.approx(8 / 9)
+    assert fit.covered == pytest.approx(0.75**2 + 0.25**2)
     shares = event_probabilities(sure, fit)
     assert shares == pytest.approx({"it stops": 6 / 9, "it leaves": 2 / 9})
     assert next_event_confidences(rows, fit).nlls[0] == pytest.approx(-math.log(6 / 9))

@@ -32,9 +32,10 @@ def test_it_is_what_the_tables_of_an_evaluation_are_fitted_with(calibration):
     rows = run(0.5, seed=2, split="val")
     temperature = fitted_temperature(next_event_confidences(rows))
     assert temperature is not None
-    assert (calibration.temperature, calibration.listed) == (
+    assert (calibration.temperature, calibration.listed, calibration.covered) == (
         temperature.temperature,
         temperature.listed,
+        temperature.covered,
     )
     assert calibration.quantile == fit_sets(rows)[WITH_TOP].quantile
     assert (calibration.level, calibration.num_videos) == (0.9, len(rows))
@@ -49,6 +50,11 @@ def test_flat_probabilities_become_sharper_and_sets_hold_the_top_event(calibrati
     assert [each.event for each in sharper] == [each.event for each in futures]
     assert sharper[0].probability > 0.5
     assert sum(each.probability for each in sharper) == pytest.approx(calibration.listed)
+    # Of what the reasoner itself expects only a half of, no more than a half is sure.
+    halved = [each._replace(log_likelihood=each.log_likelihood - math.log(2)) for each in futures]
+    unsure = calibration.calibrated(halved)
+    assert sum(each.probability for each in unsure) == pytest.approx(calibration.listed / 2)
+    assert [each.event for each in calibration.calibrated(halved)] == [e.event for e in futures]
     for quantile, number in ((0.0, 1), (0.6, 2), (1.0, 3)):
         events = replace(calibration, quantile=quantile).likely(futures)
         assert events == tuple(each.event for each in futures[:number])
@@ -85,6 +91,7 @@ def test_it_is_kept_as_json_and_damage_is_said(calibration, tmp_path):
         values | {"listed": 1.2}, values | {"quantile": -1}, values | {"quantile": True},
         values | {"num_videos": 0}, values | {"num_candidates": 1.5}, values | {"method": None},
         values | {"level": None}, values | {"listed": 0}, values | {"model": 5},
+        values | {"covered": 0}, values | {"covered": None},
         # No fit gives these; and integers may have more digits than a float can.
         values | {"temperature": 1e-300}, values | {"temperature": 10**399},
         values | {"quantile": -(10**399)}, values | {"listed": 10**399},

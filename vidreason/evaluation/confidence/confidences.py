@@ -37,6 +37,7 @@ from vidreason.evaluation.predictions.rows import (
     right_options,
 )
 from vidreason.evaluation.protocols import is_event
+from vidreason.reasoning.futures import covered_mass
 from vidreason.reasoning.predictions import parse_predictions
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
@@ -61,6 +62,9 @@ class Confidences:
     """Indices of the right ones in ``logits``."""
     num_unlisted: int = 0
     """Answers whose outcome is not among what was scored."""
+    covered: tuple[float, ...] = ()
+    """Probability that the system gives to what was scored of each answer; none where that is all
+    that there is."""
     num_without: int
     """Rows with a reference but without a confidence; a calibration error says nothing of them."""
 
@@ -187,6 +191,7 @@ def next_event_confidences(
         logits=tuple(logits),
         outcomes=tuple(outcomes),
         num_unlisted=len(rows) - len(outcomes),
+        covered=tuple(covered_mass(row.futures) for row in rows),
         num_without=len(questions) - len(rows),
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from vidreason.evaluation.answers import normalise_answer
 from vidreason.evaluation.confidence.temperature import TemperatureFit, option_probabilities
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
-from vidreason.reasoning.futures import Future
+from vidreason.reasoning.futures import Future, covered_mass
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 Distribution = Mapping[str, float]
@@ -47,7 +47,7 @@ def event_probabilities(
     Args:
         futures: Of one row; there may be none.
         fit: Its temperature divides the events' log-likelihoods before their shares are taken, as
-            ``decoding.futures.temperature`` does, and its ``listed`` is what they sum to: the rest
+            ``decoding.futures.temperature`` does, and they sum to its ``listed_of`` them: the rest
             is for events that the search misses. None for the probabilities as the system gives
             them.
     """
@@ -59,7 +59,8 @@ def event_probabilities(
     else:
         events, scores = event_scores(futures)
         parts = option_probabilities(scores, fit.temperature)
-        shares = {event: fit.listed * part for event, part in zip(events, parts, strict=True)}
+        listed = fit.listed_of(covered_mass(futures))
+        shares = {event: listed * part for event, part in zip(events, parts, strict=True)}
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 

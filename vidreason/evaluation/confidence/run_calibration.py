@@ -7,6 +7,7 @@ have the same one, for they are the same model that sees less.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isnan
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from vidreason.evaluation.confidence.confidences import (
@@ -133,7 +134,8 @@ def fitted_temperature(confidences: Confidences) -> TemperatureFit | None:
         return None
     # Share of the answers whose outcome is among what was scored.
     listed = fit.num_questions / (fit.num_questions + confidences.num_unlisted)
-    return replace(fit, listed=listed)
+    covered = fmean(confidences.covered) if confidences.covered else 0.0
+    return replace(fit, listed=listed, covered=covered or None)
 
 
 def held_out(runs: Runs, validation: Sequence[BenchmarkPrediction]) -> list[BenchmarkPrediction]:

@@ -31,12 +31,39 @@ class TemperatureFit:
     num_questions: int
     listed: float = 1.0
     """Share of all questions whose right answer was among those that were scored, where a search
-    may miss it. What was found gets no more probability than that."""
+    may miss it."""
+    covered: float | None = None
+    """Mean probability that the system itself gives to what was found; None where nothing is
+    searched for."""
 
     @property
     def is_at_limit(self) -> bool:
         """Return whether any further temperature would be better: the answers tell of none."""
         return not 1.01 * MIN_TEMPERATURE < self.temperature < MAX_TEMPERATURE / 1.01
+
+    def listed_of(self, covered: float) -> float:
+        """Return the probability, from 0 to 1, that one question's right answer was found.
+
+        Args:
+            covered: Probability that the system gives to what was found.
+        """
+        return (
+            self.listed if self.covered is None else found_share(self.listed, self.covered, covered)
+        )
+
+
+def found_share(listed: float, mean_covered: float, covered: float) -> float:
+    """Return the probability, from 0 to 1, that what comes is among what a search has found.
+
+    It is the less the less the system itself expects of what was found: a search finds few of the
+    many things that may come of a video that says little.
+
+    Args:
+        listed: How often it was among them in validation.
+        mean_covered: Mean probability that the system gave to what was found there; above 0.
+        covered: The probability that it gives to what was found for one question.
+    """
+    return min(listed * covered / mean_covered, 1.0)
 
 
 def option_probabilities(

@@ -17,12 +17,16 @@ from vidreason.evaluation.confidence.confidences import next_event_confidences
 from vidreason.evaluation.confidence.conformal import ConformalFit, conformal_set
 from vidreason.evaluation.confidence.event_distributions import event_probabilities
 from vidreason.evaluation.confidence.run_calibration import fitted_temperature
-from vidreason.evaluation.confidence.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE
+from vidreason.evaluation.confidence.temperature import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    found_share,
+)
 from vidreason.evaluation.next_events.event_sets import WITH_TOP, fit_sets
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.json_object import read_json_object
 from vidreason.pretrained.identity import reasoner_identity
-from vidreason.reasoning.futures import Future, with_temperature
+from vidreason.reasoning.futures import Future, covered_mass, with_temperature
 from vidreason.reasoning.reasoner_config import FuturesConfig
 
 CALIBRATION_FILE = "futures.json"
@@ -38,6 +42,8 @@ class ForecastCalibration:
     temperature: float
     listed: float
     """Share of the videos whose next event was among those that were found."""
+    covered: float
+    """Mean probability that the reasoner itself gives to what was found."""
     quantile: float
     """Infinite where no set but that of all events would hold the next one often enough."""
     level: float
@@ -55,9 +61,10 @@ class ForecastCalibration:
 
     def calibrated(self, futures: Sequence[Future]) -> tuple[Future, ...]:
         """Return all futures of a video with calibrated probabilities, in their order."""
+        listed = found_share(self.listed, self.covered, covered_mass(futures))
         return tuple(
             # The rest belongs to events that the search misses.
-            future._replace(probability=self.listed * future.probability)
+            future._replace(probability=listed * future.probability)
             for future in with_temperature(futures, self.temperature)
         )
 
@@ -88,11 +95,14 @@ def fit_forecasts(
     sets = fit_sets(validation).get(WITH_TOP)
     if temperature is None or sets is None or config.temperature != 1.0:
         return None
+    if temperature.covered is None:  # texts of which each is as good as impossible
+        return None
     return ForecastCalibration(
         method=config.method,
         num_candidates=config.num_candidates,
         temperature=temperature.temperature,
         listed=temperature.listed,
+        covered=temperature.covered,
         quantile=sets.quantile,
         level=sets.level,
         num_videos=sets.num_questions,
@@ -141,7 +151,7 @@ def read_forecast_calibration(path: Path) -> ForecastCalibration:
         content.keys() != ForecastCalibration.__dataclass_fields__.keys()
         or not all(isinstance(values[name], str) for name in ("method", "model"))
         or not all(_is_count(values[name]) for name in ("num_candidates", "num_videos"))
-        or not all(_is_share(values[name]) for name in ("listed", "level"))
+        or not all(_is_share(values[name]) for name in ("listed", "covered", "level"))
         # No fit gives a temperature beyond its limits; there, probabilities would be 0 and 1.
         or not _is_within(values["temperature"], MIN_TEMPERATURE, MAX_TEMPERATURE)
         or not _is_within(values["quantile"], 0, math.inf)
