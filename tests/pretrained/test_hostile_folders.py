@@ -290,7 +290,7 @@ MERGED_CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "integer": (json_change(MERGED, "vocab_size", 10**30), "vocab_size is 10.*no size of a model"),
     "intermediate size": (json_change(MERGED, "intermediate_size", 2**34), "its sizes come to"),
     "negative": (json_change(MERGED, "hidden_size", -32), r"could not be loaded"),
-    "no heads": (json_change(MERGED, "num_attention_heads", 0), "num_attention_heads is 0; expected"),
+    "no heads": (json_change(MERGED, "num_attention_heads", 0), "num_attention_heads is 0;"),
     "heads as text": (json_change(MERGED, "num_attention_heads", "4"), r"could not be loaded"),
     "another size": (json_change(MERGED, "vocab_size", 99), r"its weights do not fit its config"),
     "model type": (json_change(MERGED, "model_type", "magic"), r"could not be loaded"),
