@@ -37,6 +37,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "": "10 minutes; test_demo.py runs it small, and the walk asks the rehearsal's reasoner "
         "the same",
     },
+    "docs/prediction.md": {"": "two hours; test_demo.py runs all that the recipe has"},
     "docs/own_data.md": {
         "python -m experiments.data check --config mine.yaml": "the paper's models, gigabytes; the "
         "rehearsal runs the same with small ones, and test_own_data.py what needs none",
