@@ -1,7 +1,7 @@
 """The demo's scores: the trained model beside what sees less, in ``evaluate``'s own tables.
 
-Both corpora ask about the same test videos, so intervals over all questions draw videos with the
-questions of both.
+All corpora ask about the same test videos, so intervals over all questions draw videos with the
+questions of all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from data_modules.corpus_index import open_corpora
 from experiments.demo.references import EXTRAPOLATION, references_files
 from experiments.experiment_config import ExperimentConfig
-from experiments.kept_runs import MAJORITY, ROW_NAMES, predictions_file
+from experiments.kept_runs import LESS_AND_LESS, MAJORITY, ROW_NAMES, predictions_file
 from vidreason.evaluation.cells import Cell, run_cells, run_differences
+from vidreason.evaluation.confidence.run_calibration import run_calibrations
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.items import (
     EVERYTHING,
@@ -20,6 +21,7 @@ from vidreason.evaluation.items import (
     run_items,
     with_everything,
 )
+from vidreason.evaluation.next_events.scores import next_event_scores
 from vidreason.evaluation.predictions.row_files import read_predictions
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.priors import fit_majority
@@ -72,7 +74,8 @@ class DemoResults:
     cells: Mapping[str, Mapping[Column, Cell]]
     chances: Mapping[Column, float]
     tables: Sequence[Table]
-    """All questions and both corpora; then, for each corpus, its types of questions."""
+    """All questions and all corpora; for each corpus, its types of questions; then confidences and
+    computed distributions over next events."""
 
 
 def read_results(stage1: ExperimentConfig, stage2: ExperimentConfig) -> DemoResults:
@@ -145,4 +148,13 @@ def score_demo(runs: Runs, train: Iterable[Example]) -> DemoResults:
         accuracy_table(corpus, cells, columns, chances=chances, names=NAMES)
         for corpus in dict.fromkeys(corpus for corpus, _ in columns if corpus != ALL)
     ]
-    return DemoResults(runs=runs, cells=cells, chances=chances, tables=(overall, *of_corpora))
+    evidence = [ROW_NAMES[control] for control in LESS_AND_LESS]
+    confidences = [table for each in run_calibrations(runs) for table in each.tables()]
+    next_events = next_event_scores(runs, full=FULL, evidence=evidence).values()
+    distributions = [table for of_corpus in next_events for table in of_corpus.tables]
+    return DemoResults(
+        runs=runs,
+        cells=cells,
+        chances=chances,
+        tables=(overall, *of_corpora, *confidences, *distributions),
+    )

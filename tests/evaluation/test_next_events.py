@@ -90,6 +90,31 @@ def test_hits_of_computed_events_by_kind() -> None:
     assert len(column) == 1
 
 
+def test_hits_of_computed_events_with_their_reasons() -> None:
+    def reasoned(number: int, outcome: str, why: str) -> BenchmarkPrediction:
+        top, second = shares(0.6, 0.4)
+        futures = (top._replace(justification=why), second._replace(justification="it is near"))
+        return replace(
+            row(number, outcome, futures), reference_justifications=((outcome, "It is near."),)
+        )
+
+    rows = [
+        reasoned(0, "hit", "it is near"),
+        reasoned(1, "hit", "it is far"),
+        reasoned(2, "leave", "it is near"),  # the reason of a miss is worth nothing
+        replace(reasoned(3, "leave", "it is near"), futures=()),
+        row(4, "hit", shares(0.6, 0.4)),  # the reference gives no reason
+        # A kind of this name is no other column.
+        replace(reasoned(5, "hit", "it is near"), outcome_kind="justified hit"),
+    ]
+    items = computed_hits(rows)
+    column = items[CORPUS, "justified hit"]
+    assert {item.id.split(":")[2]: item.value for item in column} == {
+        "0": 1, "1": 0, "2": 0, "3": None, "5": 1
+    }  # fmt: skip
+    assert list(items) == [(CORPUS, name) for name in ("all", "justified hit", "hit", "leave")]
+
+
 def test_distributions_beside_outcomes_and_the_truth() -> None:
     truth = (TrueFuture("hit", 0.75, 1.0), TrueFuture("leave", 0.25))
     rows = [

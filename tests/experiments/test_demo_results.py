@@ -1,5 +1,8 @@
 """The demo's table, on predictions made by hand."""
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from experiments.demo.references import EXTRAPOLATION, ORACLE
@@ -8,6 +11,8 @@ from experiments.kept_runs import MAJORITY, ROW_NAMES
 from vidreason.evaluation.items import EVERYTHING
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.example import Example
+from vidreason.reasoning.futures import Future
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 NUM_VIDEOS = 6
 
@@ -104,3 +109,31 @@ def test_forms_without_a_prediction_leave_the_references_without_a_row_to_fill()
         assert {cell for row in table.rows[1:3] for cell in row[1:]} <= {"n/a", "-"}
     (sentence,) = summary(results)
     assert sentence.startswith("all questions: 100.0% of 12")
+
+
+def test_next_events_have_calibration_and_distributions():
+    def rows(sure: float) -> list[BenchmarkPrediction]:
+        futures = tuple(
+            Future(event, math.log(share), share)
+            for event, share in (("it stops", sure), ("it leaves", 1 - sure))
+        )
+        one = BenchmarkPrediction(
+            id="", corpus="causal_vid_instruct", video_id="", question_type="prediction",
+            prompt=FUTURE_PREDICTION_PROMPT, reference=("it stops",), futures=futures,
+            output="1. it stops (confidence: 0.50)",
+        )  # fmt: skip
+        return [replace(one, id=f"{video}", video_id=f"{video}") for video in range(NUM_VIDEOS)]
+
+    results = score_demo({FULL: rows(0.75), ROW_NAMES["blind"]: rows(0.6)}, [])
+    scores = {
+        (row[0], name): value
+        for table in results.tables
+        if "computed probability" in table.title or "computed distributions" in table.title
+        for row in table.rows
+        for name, value in zip(table.header, row, strict=True)
+    }
+    # All are right: a quarter of the probability is missing, twice squared.
+    assert scores["full model, as it is", "Brier"].startswith("0.125 ")
+    assert scores["blind (no visual tokens), as it is", "Brier"].startswith("0.320 ")
+    assert scores["full model, as it is", "ECE"].startswith("25.0 ")
+    assert scores["blind (no visual tokens), as it is", "ECE"].startswith("40.0 ")
