@@ -290,7 +290,7 @@ def choice(**fields):
 
 
 NO_ANSWERS = ("choices is a list of 0", "choices[0].message is null")
-"""Of the form, but some services refuse a request so."""
+"""Causes of replies that are of the form; some services refuse a request so."""
 
 
 @pytest.mark.parametrize(
