@@ -69,11 +69,7 @@ def check_weights(path: str, key: str, tensor: Tensor) -> None:
             values that are infinite or not a number.
     """
     if not tensor.is_floating_point():
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise ValueError(
-            f"weights {path!r}: {key} holds numbers of type {kind}, which are no weights; take the "
-            "file whose weights are floats, not quantized"
-        )
+        raise no_floats(path, key, str(tensor.dtype).removeprefix("torch."))
     # Floats of eight bits have no norm.
     values = tensor.float() if tensor.itemsize == 1 else tensor
     if names := nonfinite_names({key: values}):
@@ -81,6 +77,20 @@ def check_weights(path: str, key: str, tensor: Tensor) -> None:
             f"weights {path!r}: {describe_nonfinite(names)}; the file is damaged, or its training "
             "has diverged"
         )
+
+
+def no_floats(path: str, key: str, kind: str) -> ValueError:
+    """Return the error for a tensor of a weights file that holds no floats.
+
+    Args:
+        path: Of the file or folder.
+        key: The tensor's.
+        kind: Type of its numbers, by any name.
+    """
+    return ValueError(
+        f"weights {path!r}: {key} holds numbers of type {kind}, which are no weights; take the "
+        "file whose weights are floats, not quantized"
+    )
 
 
 def describe_nonfinite(names: list[str]) -> str:

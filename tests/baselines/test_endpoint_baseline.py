@@ -299,6 +299,7 @@ def test_what_is_refused_is_an_empty_answer_and_no_end(server, load, caplog):
             http(400, {"error": {"message": too_long, "code": 400}}),
             reply(None, message={"refusal": "I cannot."}),
             reply("half a sen", finish_reason="content_filter"),
+            http(200, {"choices": [], "model": "m"}),
             reply("cut he", finish_reason="length"),
             reply("(B)"),
         ]
@@ -314,11 +315,11 @@ def test_what_is_refused_is_an_empty_answer_and_no_end(server, load, caplog):
     )
     assert answerer.capabilities == {"answer", "choose", "predict"}
     rows = evaluate_examples(
-        answerer, [choice(number) for number in range(6)], EvaluationConfig(batch_size=6)
+        answerer, [choice(number) for number in range(7)], EvaluationConfig(batch_size=7)
     )
-    assert [row.output for row in rows] == ["", "", "", "", "cut he", "(B)"]
-    assert [row.parsed for row in rows[:4]] == [None] * 4
-    assert [bool(row.correct) for row in rows] == [False] * 5 + [True]
+    assert [row.output for row in rows] == ["", "", "", "", "", "cut he", "(B)"]
+    assert [row.parsed for row in rows[:5]] == [None] * 5
+    assert [bool(row.correct) for row in rows] == [False] * 6 + [True]
     # Each row says why it has no answer, or a part of one.
     refused = "the endpoint refuses the texts of the request (status 400): "
     assert [row.record.get("problem") for row in rows] == [
@@ -326,10 +327,11 @@ def test_what_is_refused_is_an_empty_answer_and_no_end(server, load, caplog):
         *(
             "the model refused: I cannot.",
             "the output was held back by the service's content filter",
+            "the reply has no answer: choices is a list of 0",
         ),
         *("the output was cut at the limit of tokens", None),
     ]
-    assert "4 of 6 requests have no answer, such as one" in caplog.text
+    assert "5 of 7 requests have no answer, such as one" in caplog.text
 
 
 def test_an_outage_ends_the_run_and_what_was_answered_is_kept(server, load):

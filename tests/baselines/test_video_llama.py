@@ -151,7 +151,7 @@ def test_the_identity_is_that_of_what_is_used(
         VideoLlama.identity(config)
     outside = {key: f"../{name}" for key, name in index.items()}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": outside}))
-    with pytest.raises(ValueError, match="name a file outside of their folder"):
+    with pytest.raises(ValueError, match="which is no file of this folder"):
         VideoLlama.identity(config)
 
 
@@ -231,6 +231,16 @@ def test_damaged_checkpoints_are_refused_by_name(blip2: Path, tmp_path: Path) ->
         ),
         "nan": (state | {layer: torch.full((24,), torch.nan)}, f"{layer} hold values that are inf"),
     }
+    # Else each of them is a whole model of another depth.
+    last = {key: tensor for key, tensor in state.items() if ".layer.1." in key}
+    third = {key.replace(".layer.1.", ".layer.2."): tensor for key, tensor in last.items()}
+    first = {key: tensor for key, tensor in state.items() if key not in last}
+    cut = r"without last\.pth'.*layers 0; expected layers 0, 1"
+    wrong |= {
+        "without last": (first, cut),
+        "third layer": (state | third, "layers 0, 1, 2; expected layers 0, 1"),
+        "gap": (first | third, "layers 0, 2; expected layers 0, 1"),
+    }
     for name, (tensors, message) in wrong.items():
         path = write_checkpoint(tmp_path / f"{name}.pth", tensors)
         with pytest.raises(ValueError, match=message):
@@ -242,6 +252,7 @@ def test_damaged_checkpoints_are_refused_by_name(blip2: Path, tmp_path: Path) ->
         ("nan", f"{layer} hold values that are infinite"),
         ("missing size", f"missing ({sizes})"),
         ("minigpt4", f"missing ({sizes})"),
+        ("without last", "layers 0; expected layers 0, 1"),
     ):
         with pytest.raises(ValueError, match=message):
             convert_official(str(tmp_path / f"{name}.pth"), tmp_path / "new.safetensors")
@@ -275,6 +286,8 @@ def without(state: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tensor]
 def test_a_wrong_blip2_folder_is_refused_by_name(
     blip2: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
+    index = json.loads((blip2 / "model.safetensors.index.json").read_text())["weight_map"]
+    last_layer = [key for key in index if key.startswith("qformer.encoder.layer.3.")]
     changes: dict[str, tuple[dict[str, torch.Tensor | None], str]] = {
         "a": ({"qformer.layernorm.bias": None}, "missing qformer.layernorm.bias"),
         "b": ({"vision_model.extra": torch.ones(1)}, "unexpected vision_model.extra"),
@@ -285,6 +298,7 @@ def test_a_wrong_blip2_folder_is_refused_by_name(
         "g": ({}, r"config\.json: ValueError: .*heads"),
         "h": ({}, "vision_config.image_size is "),
         "i": ({}, r"vision_config\.num_attention_heads is -4; expected 1 or more"),
+        "j": (dict.fromkeys(last_layer), r"missing qformer\.encoder\.layer\.3\."),
     }
     for name, (tensors, message) in changes.items():
         folder = tmp_path / name

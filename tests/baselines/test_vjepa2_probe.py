@@ -41,7 +41,7 @@ from vidreason.evaluation.config import EvaluationConfig
 from vidreason.example import Example
 from vidreason.perception.weights import hash_weights
 from vidreason.reasoning.predictions import parse_predictions
-from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, multiple_choice_prompt
 from vidreason.reasoning.reasoner_config import DecodingConfig, FuturesConfig
 from vidreason.training.config import OptimizerConfig
 from vidreason.video.reader import DIRECT
@@ -540,6 +540,16 @@ def test_options_that_are_labels_are_chosen_among(encoder_folder, probe_folder, 
     replies = system.choose([frames] * 3, examples)
     assert [reply.output for reply in replies] == [order[2], order[0], ""]
     assert [reply.applies for reply in replies] == [True, True, False]
+    # A question about something else has labels as options by chance; its answer is none of ours.
+    first = multiple_choice_prompt("What happened first?", worst_two)
+    about_others = [
+        question(options=worst_two, prompt=first),
+        question(options=worst_two, prompt="What hits it?", question_type="TN"),
+        question(options=worst_two, prompt="What will she do?", question_type="Prediction"),
+    ]
+    replies = system.choose([frames] * 3, about_others)
+    assert [reply.output for reply in replies] == ["", "", order[2]]
+    assert [reply.applies for reply in replies] == [False, False, True]
 
 
 def test_a_benchmark_asks_it_what_it_can_do(encoder_folder, probe_folder, video, tmp_path):
@@ -552,6 +562,7 @@ def test_a_benchmark_asks_it_what_it_can_do(encoder_folder, probe_folder, video,
         question(id="torn", media=str(tmp_path / "torn.mp4"), answers=(LABELS[0],)),
         question(id="labels", media=video, options=tuple(LABELS), **options),
         question(id="others", media=video, options=("a cat", LABELS[0]), **options),
+        question(id="past", media=video, options=tuple(LABELS), prompt="What happened first?"),
         question(id="open", media=video, prompt="Why? Answer briefly.", answers=("Because",)),
     ]
     assert not baseline_problems("probe", config, {"probe": config}, DecodingConfig())
@@ -567,7 +578,8 @@ def test_a_benchmark_asks_it_what_it_can_do(encoder_folder, probe_folder, video,
         assert row.futures
         assert row.futures != rows["future"].futures, control
     assert {name: row.missing_capability for name, row in rows.items()} == {
-        **{"future": "", "torn": "", "labels": "", "others": "choose", "open": "answer"}
+        **{"future": "", "torn": "", "labels": "", "others": "choose", "past": "choose"},
+        "open": "answer",
     }
 
 
@@ -630,6 +642,12 @@ def test_encoders_that_cannot_be_used_are_refused(encoder_folder, tmp_path):
     save_file(encoder_alone, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"missing predictor\."):
         load()
+    tensors = load_file(Path(encoder_folder) / "model.safetensors")
+    for key in ("encoder.embeddings.patch_embeddings.proj.weight", "predictor.proj.bias"):
+        rounded = tensors | {key: tensors[key].long()}
+        save_file(rounded, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ValueError, match=f"{key} holds numbers of type I64, which are no w"):
+            load()
     (tmp_path / "model.safetensors").write_bytes(b"\x10")
     with pytest.raises(ValueError, match="truncated or damaged"):
         load()

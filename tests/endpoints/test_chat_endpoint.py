@@ -289,6 +289,10 @@ def choice(**fields):
     return {"choices": [fields]}
 
 
+NO_ANSWERS = ("choices is a list of 0", "choices[0].message is null")
+"""Causes of replies that are of the form; some services refuse a request so."""
+
+
 @pytest.mark.parametrize(
     ("body", "cause"),
     [
@@ -330,9 +334,35 @@ def choice(**fields):
 def test_a_reply_of_another_form_is_named_and_tried_again(server, connect, body, cause):
     server.script(http(200, body), reply("fine"))
     assert connect(server.url).complete("m", MESSAGES).text == "fine"
-    if cause != "has no text":
+    if cause not in ("has no text", *NO_ANSWERS):
         server.script(http(200, body))
         assert cause in failure(connect(server.url))
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        ({"choices": []}, NO_ANSWERS[0]),
+        ({"choices": [], "usage": {"prompt_tokens": 7}}, NO_ANSWERS[0]),
+        (choice(), NO_ANSWERS[1]),
+        (choice(message=None, finish_reason="stop"), NO_ANSWERS[1]),
+    ],
+)
+def test_a_reply_that_keeps_coming_without_an_answer_is_a_refusal(server, connect, body, cause):
+    # A fault of the service may lie between two of them: what counts is the last try.
+    server.script(http(200, body), http(503, b"busy"), http(200, body))
+    answer = connect(server.url, max_attempts=3).complete("m", MESSAGES)
+    assert answer == ChatReply(text="", problem=f"the reply has no answer: {cause}")
+    assert len(server.requests) == 3
+    server.script(http(200, body), http(200, b"<html>"))
+    assert "not JSON" in failure(connect(server.url, max_attempts=2))
+
+
+def test_a_content_filter_without_a_message_is_not_asked_again(server, connect):
+    server.script(http(200, choice(message=None, finish_reason="content_filter")))
+    answer = connect(server.url, max_attempts=3).complete("m", MESSAGES)
+    assert answer.problem == "the output was held back by the service's content filter"
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,13 @@ def adapters(key: str, shape: tuple[int, ...]) -> Callable[[Path], None]:
     return change
 
 
+def integer_adapter(folder: Path) -> None:
+    path = folder / "language_model/adapter_model.safetensors"
+    tensors = load_file(path)
+    key = min(tensors)
+    save_file(tensors | {key: tensors[key].to(torch.int8)}, path, metadata={"format": "pt"})
+
+
 CONFIG = "config.json"
 TRAINED: dict[str, tuple[Callable[[Path], None], str]] = {
     "interpolation": (
@@ -275,6 +282,7 @@ TRAINED: dict[str, tuple[Callable[[Path], None], str]] = {
         text_change("language_model/adapter_config.json", '{"a":' + "[" * 10**5),
         r"adapter_config\.json is damaged",
     ),
+    "adapter integers": (integer_adapter, "holds numbers of type int8, which are no weights"),
     "adapter base": (
         adapters("base_model.model.extra.lora_A.weight", (4, 8)),
         "do not fit the language model's adapters",

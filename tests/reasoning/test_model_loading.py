@@ -7,7 +7,7 @@ import socket
 import pytest
 import torch
 from process_memory import linux_only, memory, peak_of
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from vidreason.reasoning.language_model import (
@@ -59,6 +59,36 @@ def test_loading_holds_the_weights_once(tmp_path, in_file, private):
     # The pages of the file count too, although the system may drop them at any time.
     file_bytes = weights * in_file.itemsize / 2
     assert file_bytes - others < peak < private * weights + file_bytes + others
+
+
+def test_integers_are_no_weights_unless_the_folder_says_quantised(tmp_path):
+    sizes = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 8}
+    folder = write_llama(tmp_path, dtype=torch.float32, **sizes)
+    file, config = folder / "model.safetensors", LanguageModelConfig(name_or_path=str(folder))
+    # Copies, as the file that they are mapped from is written over.
+    weights = {key: tensor.clone() for key, tensor in load_file(file).items()}
+    # Counts and masks of older versions are in many released files, and are not weights.
+    others = {
+        "model.layers.0.self_attn.bias": torch.ones(4, 4, dtype=torch.uint8),
+        "model.embed_tokens.position_ids": torch.arange(8),
+    }
+    save_file(weights | others, file, {"format": "pt"})
+    assert load_language_model(config).dtype == torch.bfloat16
+    for key, dtype in (
+        ("model.layers.0.mlp.up_proj.weight", torch.int8),
+        ("model.embed_tokens.weight", torch.int64),
+        ("model.norm.weight", torch.bool),
+    ):
+        save_file(weights | {key: weights[key].to(dtype)}, file, {"format": "pt"})
+        with pytest.raises(ValueError, match=rf"^weights '.*': {key} holds numbers of type .*, wh"):
+            load_language_model(config)
+        assert load_language_model(config, "meta").device.type == "meta"
+    # transformers knows what to do with these; it needs packages for most of them.
+    settings = json.loads((folder / "config.json").read_text())
+    quantised = settings | {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (folder / "config.json").write_text(json.dumps(quantised))
+    with pytest.raises(ValueError, match=r"could not be loaded|do not fit"):
+        load_language_model(config)
 
 
 def test_code_in_a_folder_does_not_run(tiny_language_model_folder, tmp_path):

@@ -240,6 +240,7 @@ def test_problems_of_the_reply_come_first():
         ("", CUT): "cut",  # all tokens went into thoughts
         ("", "the model refused: I can't"): "refusal",
         ("", "the output was held back by the service's content filter"): "refusal",
+        ("", "the reply has no answer: choices is a list of 0"): "refusal",
         ("", "the model called a tool instead of answering"): "schema",
     }
     for (text, problem), rejection in ends.items():

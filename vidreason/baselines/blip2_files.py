@@ -15,14 +15,10 @@ from transformers import Blip2Config, Blip2QFormerConfig, Blip2VisionConfig
 
 from vidreason.json_object import read_json_object
 from vidreason.perception.model_folder import CONFIG_FILE, TOKENIZER_FILE, foreign_errors
-from vidreason.perception.weights import (
-    local_folder,
-)
+from vidreason.perception.weight_files import FORMS, weight_files
+from vidreason.perception.weights import local_folder
 from vidreason.pretrained.frozen_parts import content_hash_of_file
 
-_FORMS = ("model.safetensors", "pytorch_model.bin")
-"""Weights in one file, the preferred form first; of shards, it is the beginning of the index."""
-_MAX_INDEX_BYTES = 2**25  # 32 MiB
 _SMALL_FILES = ("*.json", "*.model")
 
 
@@ -103,14 +99,6 @@ def blip2_hash(folder: Blip2Folder, prefixes: Sequence[str]) -> str:
 
 def _needed_shards(folder: Path, prefixes: Sequence[str]) -> list[str]:
     """Names of the files that hold something needed, as ``open_weights`` finds them."""
-    indices = [folder / f"{name}.index.json" for name in _FORMS]
-    index = next(filter(Path.is_file, indices), None)
-    if index is None:  # a model in one file has none
-        return [next((name for name in _FORMS if (folder / name).is_file()), _FORMS[0])]
-    shard_of = read_json_object(index, _MAX_INDEX_BYTES).get("weight_map")
-    if not isinstance(shard_of, dict):
-        raise ValueError(f"weights {str(index)!r} are not an index of shards")
-    needed = {str(name) for key, name in shard_of.items() if key.startswith(tuple(prefixes))}
-    if any(Path(name).name != name for name in needed):
-        raise ValueError(f"weights {str(index)!r} name a file outside of their folder")
-    return sorted(needed)
+    files = weight_files(folder, prefixes)
+    # Without an index the model is in one file, which may not be downloaded yet.
+    return files.names if files.names or files.index else [FORMS[0]]

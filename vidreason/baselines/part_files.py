@@ -94,10 +94,20 @@ def without_buffers(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     return {key: shape for key, shape in shapes.items() if not key.endswith(_BUFFERS)}
 
 
-def counted_layers(shapes: Mapping[str, Shape], prefix: str) -> int:
-    """Return how many layers have keys ``<prefix><number>.`` in a checkpoint."""
+def check_stored_layers(path: str, shapes: Mapping[str, Shape], prefix: str, count: int) -> None:
+    """Make sure that the layers with keys ``<prefix><number>.`` in a checkpoint are all there.
+
+    Raises:
+        ValueError: They are not the numbers from 0 to ``count - 1``.
+    """
     numbers = {key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)}
-    return len(numbers)
+    expected = [str(number) for number in range(count)]
+    if numbers != set(expected):
+        raise ValueError(
+            f"weights {path!r}: of {prefix.rstrip('.')} they have the layers "
+            f"{', '.join(sorted(numbers)[:8]) or 'none'}; expected layers {', '.join(expected)}; "
+            "the file is incomplete or of another model: copy or download it again"
+        )
 
 
 def stored_size(path: str, shapes: Mapping[str, Shape], key: str, dim: int) -> int:

@@ -1,11 +1,13 @@
 """Questions without the wording that our reasoner is asked in, for systems with their own."""
 
+import re
 import string
 
 from vidreason.example import Example
 from vidreason.reasoning.prompts import multiple_choice_prompt, open_ended_prompt
 
 _BRIEF = open_ended_prompt("").rstrip()
+_NEXT = re.compile(r"what (?:happens|comes|is|will (?:happen|come)) next\??", re.IGNORECASE)
 
 
 def bare_question(example: Example) -> str:
@@ -15,6 +17,17 @@ def bare_question(example: Example) -> str:
         ending = multiple_choice_prompt("", example.options)
         return example.prompt.removesuffix(ending).strip()
     return example.prompt.strip().removesuffix(_BRIEF.strip()).strip()
+
+
+def is_about_next(example: Example) -> bool:
+    """Tell whether a question asks what happens after all that is shown.
+
+    Its type names prediction, as CLEVRER's, STAR's and MVBench's do; or it is "What happens next?"
+    in these or like words, as in the benchmarks of continuations.
+    """
+    if "predict" in example.question_type.casefold():
+        return True
+    return _NEXT.fullmatch(bare_question(example)) is not None
 
 
 def letter_prompt(example: Example) -> str:

@@ -22,7 +22,7 @@ from vidreason.endpoints.budget import RequestBudget
 from vidreason.endpoints.config import EndpointConfig
 from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
 from vidreason.endpoints.messages import Message, encodable, plain_messages
-from vidreason.endpoints.replies import BadReplyError, ChatReply, read_reply
+from vidreason.endpoints.replies import BadReplyError, ChatReply, NoAnswerError, read_reply
 from vidreason.secrets import SecretFilter, SecretLogFilter, printable
 
 try:
@@ -126,7 +126,8 @@ class ChatEndpoint:
 
         A reply of the right form without a text, and without a reason for that, is also tried
         again; the last one of ``max_attempts`` is returned. If the endpoint refuses the texts of
-        the request, as too long or not allowed, the reply has no text and says so.
+        the request, as too long or not allowed, or the last reply is one without a choice, the
+        reply has no text and says so.
 
         Args:
             model: Its id at the endpoint.
@@ -196,7 +197,9 @@ class ChatEndpoint:
                 if self._budget is not None and failure.unpaid:
                     await asyncio.to_thread(self._budget.give_back)
                 self._slow_down(failure, reserved)
-                if failure.about_content:
+                # Some services have no choice for what they refuse, so that the last one counts.
+                has_no_answer = isinstance(error, NoAnswerError) and attempt == last
+                if failure.about_content or has_no_answer:
                     return ChatReply(text="", problem=self._shown(failure.message))
                 if attempt == last or not failure.passing:
                     self._secrets.clean_exception(error, _MAX_MESSAGE_CHARS)

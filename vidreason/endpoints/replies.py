@@ -21,6 +21,13 @@ class BadReplyError(RuntimeError):
     """A reply is not of the chat-completions form: a fault of the service, which may pass."""
 
 
+class NoAnswerError(BadReplyError):
+    """A reply is of the form, but has no choice, or no message in it.
+
+    It may be a fault that passes. Some services refuse single requests so, each time.
+    """
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChatReply:
     """Output of a model."""
@@ -58,26 +65,32 @@ def reply_of(body: object) -> ChatReply:
         body: JSON.
 
     Raises:
-        BadReplyError: It is not of the form.
+        BadReplyError: It is not of the form, or has no answer (:class:`NoAnswerError`).
     """
     answer = _object(body, "the reply")
     # Some services answer an error with status 200.
     if answer.get("error"):
         raise BadReplyError(f"the reply is an error: {_message_of(answer['error'])}")
     choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices:
+    if choices == []:
+        raise NoAnswerError(f"the reply has no answer: choices is {_kind(choices)}")
+    if not isinstance(choices, list):
         raise BadReplyError(f"choices is {_kind(choices)}, not a list of at least one")
     choice = _object(choices[0], "choices[0]")
     if choice.get("error"):
         raise BadReplyError(f"choices[0] is an error: {_message_of(choice['error'])}")
-    message = _object(choice.get("message"), "choices[0].message")
     finish = choice.get("finish_reason")
     if finish is not None and not isinstance(finish, str):
         raise BadReplyError(f"choices[0].finish_reason is {_kind(finish)}, not a text")
+    is_there = choice.get("message") is not None
+    message = _object(choice["message"], "choices[0].message") if is_there else {}
+    problem = _problem(message, finish or "")
+    if not is_there and not problem:
+        raise NoAnswerError("the reply has no answer: choices[0].message is null")
     usage = answer.get("usage")
     return ChatReply(
         text=_text(message.get("content")),
-        problem=_problem(message, finish or ""),
+        problem=problem,
         num_prompt_tokens=_count(usage, "prompt_tokens"),
         num_generated_tokens=_count(usage, "completion_tokens"),
         num_cached_tokens=_num_cached(usage),

@@ -17,18 +17,15 @@ from torch import nn
 from transformers.utils import logging as hf_logging
 
 from vidreason.bounded_patterns import pattern_problem
-from vidreason.finite_values import describe_nonfinite, nonfinite_names
+from vidreason.finite_values import describe_nonfinite, no_floats, nonfinite_names
 from vidreason.json_object import read_json_object
+from vidreason.perception.weight_files import weight_files
 from vidreason.perception.weights import open_weights
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
-_WEIGHTS = (
-    *("model.safetensors", "model.safetensors.index.json"),
-    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
-)
 
 _COUNTS_OF_LAYERS = frozenset(
     (
@@ -89,14 +86,20 @@ def check_model_folder(folder: Path) -> None:
 
 
 def check_built(model: nn.Module, folder: Path) -> None:
-    """Make sure that a model on the meta device is no larger than the weights in its folder.
+    """Make sure that the weights in a folder can be those of its model on the meta device.
 
     Raises:
-        ValueError: It is, so that numbers in ``config.json`` are not those of the weights.
+        ValueError: The model is larger, so that numbers in ``config.json`` are not those of the
+            weights; or they are integers, which transformers would take for floats, and
+            ``config.json`` has no ``quantization_config``.
     """
-    shapes = _stored_shapes(folder)
-    if not shapes:
+    if not weight_files(folder).names:
         return  # loading it says what is missing
+    with open_weights(str(folder)) as weights:
+        shapes = dict(weights.shapes)
+        types = {key: weights.type_of(key) for key in shapes}
+    if not shapes:
+        return
     wanted = sum(p.numel() for p in model.parameters()) + sum(b.numel() for b in model.buffers())
     stored = sum(math.prod(shape) for shape in shapes.values())
     if wanted > _ELEMENTS_PER_STORED * stored + _SLACK_ELEMENTS:
@@ -104,6 +107,13 @@ def check_built(model: nn.Module, folder: Path) -> None:
             f"{folder / CONFIG_FILE}: its sizes come to {wanted:,} numbers, but the weights beside "
             f"it hold {stored:,}; they are not those of this config.json"
         )
+    if _is_quantised(folder):
+        return
+    # Beginnings of keys may differ from the model's names. Other integers are counts or masks.
+    endings = {_ending(name) for name, p in model.named_parameters() if p.is_floating_point()}
+    for key, kind in types.items():
+        if _ending(key) in endings and not kind.lower().startswith(("f", "bf")):
+            raise no_floats(str(folder), key, kind)
 
 
 def load_pretrained(
@@ -131,7 +141,7 @@ def load_pretrained(
 
     Raises:
         ValueError: The weights cannot be read, their keys are others, or they hold values that are
-            infinite or not a number; the first are named.
+            infinite or not a number, or integers; the first are named.
     """
     with torch.device("meta"), foreign_errors(where):
         config._attn_implementation = None  # a folder may name code on the Hub
@@ -213,8 +223,20 @@ def _is_positive_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
+def _is_quantised(folder: Path) -> bool:
+    """Tell whether transformers is told how to read integers as weights."""
+    fields = read_json_object(folder / CONFIG_FILE)
+    parts = [fields, *(value for value in fields.values() if isinstance(value, dict))]
+    return any(part.get("quantization_config") for part in parts)
+
+
+def _ending(key: str) -> str:
+    """Return the last two names of a key, such as ``q_proj.weight``."""
+    return ".".join(key.rsplit(".", 2)[-2:])
+
+
 def _stored_shapes(folder: Path) -> Mapping[str, tuple[int, ...]]:
-    if not any((folder / name).is_file() for name in _WEIGHTS):
+    if not weight_files(folder).names:
         return {}
     with open_weights(str(folder)) as weights:
         return dict(weights.shapes)

@@ -19,16 +19,15 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from vidreason.finite_values import as_weights
-from vidreason.json_object import read_json_object
 from vidreason.perception.inert_pickles import StoredTensor
 from vidreason.perception.pickled_tensors import TorchFile
+from vidreason.perception.weight_files import weight_files
 from vidreason.secrets import first_line
 
 WRAPPERS = ("state_dict", "model", "module")
 """Entries of a saved dictionary that may hold the state dict: Lightning's, the official ViCLIP's
 and VideoMAE's, DeepSpeed's."""
 
-_MAX_INDEX_BYTES = 2**25
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _FOLDER_CONFIGS = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
@@ -43,6 +42,8 @@ class OpenWeights:
 
     shapes: Mapping[str, Shape]
     """Shape of every tensor, by its key."""
+    type_of: Callable[[str], str]
+    """From a key to the type of the tensor's numbers as the file names it: F32, float32."""
     read: Callable[[str], Tensor]
     """From a key to the tensor, on CPU."""
 
@@ -219,34 +220,22 @@ def open_weights(path: str, prefixes: Sequence[str] = ("",)) -> Iterator[OpenWei
 
 
 def _open_folder(folder: Path, stack: ExitStack, prefixes: tuple[str, ...]) -> OpenWeights:
-    indices = [folder / f"{name}.index.json" for name in ("model.safetensors", "pytorch_model.bin")]
-    index = next(filter(Path.is_file, indices), indices[0])
-    if not index.is_file():
-        for name in ("model.safetensors", "pytorch_model.bin"):
-            if (folder / name).is_file():
-                return _open_file(str(folder / name), stack)
+    files = weight_files(folder, prefixes)
+    if files.index is None and not files.names:
         raise ValueError(
-            f"weights: the folder {str(folder)!r} has no model.safetensors, no {index.name} and no "
-            "pytorch_model.bin"
+            f"weights: the folder {str(folder)!r} has no model.safetensors, no "
+            "model.safetensors.index.json and no pytorch_model.bin"
         )
-    shard_of = read_json_object(index, _MAX_INDEX_BYTES).get("weight_map")
-    if not isinstance(shard_of, dict) or not shard_of:
-        raise ValueError(f"weights {str(index)!r} are not an index of shards: no weight_map")
-    for key, name in shard_of.items():
-        if not isinstance(name, str) or not name or Path(name).name != name or name == "..":
-            raise ValueError(
-                f"weights {str(index)!r}: weight_map puts {key[:80]!r} into {str(name)[:80]!r}, "
-                "which is no file of this folder"
-            )
-    shard_of = {key: name for key, name in shard_of.items() if key.startswith(prefixes)}
-    shards = {
-        name: _open_file(str(folder / name), stack) for name in sorted(set(shard_of.values()))
-    }
+    shards = {name: _open_file(str(folder / name), stack) for name in files.names}
+    if files.index is None:
+        return shards[files.names[0]]
+    shard_of, where = files.shard_of, str(files.index)
     for key, name in shard_of.items():
         if key not in shards[name].shapes:
-            raise ValueError(f"weights {str(index)!r} put {key} into {name}, where it is missing")
+            raise ValueError(f"weights {where!r} put {key} into {name}, where it is missing")
     return OpenWeights(
         shapes={key: shards[name].shapes[key] for key, name in shard_of.items()},
+        type_of=lambda key: shards[shard_of[key]].type_of(key),
         read=lambda key: shards[shard_of[key]].read(key),
     )
 
@@ -283,7 +272,9 @@ def _open_safetensors(path: str, stack: ExitStack) -> OpenWeights:
             raise _damaged(path, error) from error
         return tensor
 
-    return OpenWeights(shapes=shapes, read=read)
+    return OpenWeights(
+        shapes=shapes, type_of=lambda key: str(file.get_slice(key).get_dtype()), read=read
+    )
 
 
 def _damaged(path: str, error: Exception) -> ValueError:
@@ -326,6 +317,7 @@ def _unwrap(path: str, file: TorchFile) -> OpenWeights:
         )
     return OpenWeights(
         shapes={key: tuple(value.shape) for key, value in state_dict.items()},
+        type_of=lambda key: str(state_dict[key].dtype).removeprefix("torch."),
         read=lambda key: file.read(state_dict[key]),
     )
 

@@ -15,6 +15,7 @@ from peft import (
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from vidreason.finite_values import as_weights
 from vidreason.json_object import read_json_object
 from vidreason.perception.weights import open_weights, read_weights
 from vidreason.reasoning.language_model import add_lora
@@ -62,8 +63,8 @@ def load_adapters(base: PreTrainedModel, folder: Path, settings: LoraSettings) -
     """Put the adapters in ``folder`` on ``base``.
 
     Raises:
-        ValueError: The files are damaged, hold other adapters than ``settings`` says, or do not
-            have exactly the tensors of these.
+        ValueError: The files are damaged, hold other adapters than ``settings`` says, do not have
+            exactly the tensors of these, or hold numbers that are no weights.
     """
     # The rank first: adapters of a wrong one may be too large for the memory.
     _check_rank(folder, settings)
@@ -85,10 +86,12 @@ def load_adapters(base: PreTrainedModel, folder: Path, settings: LoraSettings) -
             f"reasoner.lora: {'; '.join(differences)}"
         )
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    path = str(folder / WEIGHTS_FILE)
     tensors = read_weights(
-        str(folder / WEIGHTS_FILE),
+        path,
         {name: tuple(value.shape) for name, value in state.items()},
         model="the language model's adapters",
+        move=lambda key, tensor: as_weights(path, key, tensor, state[key].dtype),
     )
     set_peft_model_state_dict(model, tensors)
     return model.eval()

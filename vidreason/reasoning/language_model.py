@@ -74,8 +74,8 @@ def load_language_model(
 
     Raises:
         ValueError: There is no such model, its files lack weights that the model needs (which
-            transformers would fill with random numbers), or ``quantization`` needs a package that
-            is not installed.
+            transformers would fill with random numbers) or hold integers for them, or
+            ``quantization`` needs a package that is not installed.
     """
     check_no_adapter_folder(config.name_or_path)
     device = torch.device(device)

@@ -31,7 +31,7 @@ from vidreason.teacher.near_duplicates import NearDuplicates
 from vidreason.teacher.refusals import is_refusal
 from vidreason.teacher.verdicts import Rejection, Verdict
 
-_WITHHELD = ("the model refused", "the output was held back")
+_WITHHELD = ("the model refused", "the output was held back", "the reply has no answer")
 """Beginnings of the problems of replies that are refusals; see ``endpoints/replies.py``."""
 
 

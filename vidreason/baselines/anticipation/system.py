@@ -22,14 +22,12 @@ from vidreason.baselines.anticipation.segments import Segment
 from vidreason.baselines.anticipation.verbalise import label_text, next_futures, prediction_text
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameRule, Frames
+from vidreason.baselines.questions import is_about_next
 from vidreason.baselines.system import Facts, System
 from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
 from vidreason.reasoning.plain_text import normalise_answer
 from vidreason.reasoning.reasoner_config import DecodingConfig
-
-_PREDICTION_TYPES = ("predict",)
-"""How the types of questions about the future begin: CLEVRER's and STAR's."""
 
 
 class Anticipation(System):
@@ -75,8 +73,7 @@ class Anticipation(System):
         # Options are texts, with which labels are compared in words.
         texts = {normalise_answer(label_text(x)): n for x, n in self._anticipator.index.items()}
         options = [normalise_answer(label_text(option)) for option in example.options]
-        is_about_future = example.question_type.casefold().startswith(_PREDICTION_TYPES)
-        if not is_about_future or not all(option in texts for option in options):
+        if not is_about_next(example) or not all(option in texts for option in options):
             return Reply(applies=False)
         observed: Sequence[Segment] = self._recogniser(frames, example)
         scores = self._anticipator.next_labels(observed).log_probabilities

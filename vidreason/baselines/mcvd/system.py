@@ -20,14 +20,12 @@ from vidreason.baselines.mcvd.checkpoint import ModelFolder, load_folder, read_f
 from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.diffusion import VideoDiffusion
 from vidreason.baselines.mcvd.pictures import enlarge, shrink, to_model_range, to_rgb
+from vidreason.baselines.questions import is_about_next
 from vidreason.baselines.system import Captioner, Facts, System
 from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
 from vidreason.perception.weights import local_folder
 from vidreason.reasoning.reasoner_config import DecodingConfig
-
-PREDICTION_TYPES = ("predictive",)
-"""Types of multiple-choice questions about what happens after the video's end: CLEVRER's."""
 
 _SOURCE = "voletiv/mcvd-pytorch@451da2e"
 _SEED = 0
@@ -66,11 +64,7 @@ class CaptionerOnObserved(System):
     def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Choose where a question is about what happens next; others are not applicable."""
         replies = [Reply(applies=False)] * len(examples)
-        about_next = [
-            number
-            for number, example in enumerate(examples)
-            if example.question_type in PREDICTION_TYPES
-        ]
+        about_next = [number for number, one in enumerate(examples) if is_about_next(one)]
         if about_next and _can(self._captioner.system, "choose"):
             questions = [examples[number] for number in about_next]
             shown = self._shown_to_captioner([videos[number] for number in about_next], questions)

@@ -160,6 +160,8 @@ class Sevila(System):
             "255 on average, more at edges of colour",
             "open questions: the prompt stands where the lettered question does, not cut; "
             "officially there are none",
+            "fewer than 32 frames are all shown, once; officially those of a span repeat until "
+            "there are 32, and whole videos of fewer are not asked about",
             "questions and options get the marks of NExT-QA's prepared annotations at their ends "
             "where they have none",
             f"vision tower and T5 in {config.dtype}; officially float16 and bfloat16",

@@ -26,6 +26,9 @@ from vidreason.baselines.blip2_parts import (
 
 FRAME_PARTS = ("vision", "vision_norm", "frame_queries")
 """Attributes that are frozen in training, so that released checkpoints do not hold them."""
+NUM_VIDEO_LAYERS = 2
+"""Layers of the video Q-Former (models/video_llama.py: init_video_Qformer); no setting changes
+them."""
 
 
 class VideoLlamaVision(nn.Module):
@@ -36,7 +39,6 @@ class VideoLlamaVision(nn.Module):
         queries: Sizes of the image Q-Former, whose width and heads the video Q-Former shares.
         num_frame_queries: Queries of a frame, Q.
         num_video_queries: Queries of a video, V.
-        num_video_layers: Layers of the video Q-Former.
         max_frames: Most frames, which have a position each.
         token_width: Width of the language model, W.
     """
@@ -48,7 +50,6 @@ class VideoLlamaVision(nn.Module):
         *,
         num_frame_queries: int = 32,
         num_video_queries: int = 32,
-        num_video_layers: int = 2,
         max_frames: int = 32,
         token_width: int = 4096,
     ) -> None:
@@ -60,7 +61,7 @@ class VideoLlamaVision(nn.Module):
         self.frame_positions = nn.Embedding(max_frames, width)
         # The video Q-Former looks at the frames' queries in each of its layers.
         video = deepcopy(queries)
-        video.num_hidden_layers = num_video_layers
+        video.num_hidden_layers = NUM_VIDEO_LAYERS
         video.cross_attention_frequency = 1
         video.encoder_hidden_size = width
         self.video_queries = QueryTransformer(video, num_video_queries)

@@ -24,15 +24,20 @@ from vidreason.baselines.blip2_parts import (
 from vidreason.baselines.part_files import (
     Source,
     check_layers,
+    check_stored_layers,
     convert,
-    counted_layers,
     load_sources,
     module_dtype,
     stored_size,
     without_buffers,
     without_memory,
 )
-from vidreason.baselines.video_llama.model import FRAME_PARTS, VideoLlamaVision, official_names
+from vidreason.baselines.video_llama.model import (
+    FRAME_PARTS,
+    NUM_VIDEO_LAYERS,
+    VideoLlamaVision,
+    official_names,
+)
 from vidreason.perception.weights import Shape, open_weights
 
 logger = logging.getLogger(__name__)
@@ -119,12 +124,15 @@ def _vision_language_shapes(path: str, shapes: Mapping[str, Shape]) -> dict[str,
 def _stored_sizes(path: str, shapes: Mapping[str, Shape]) -> dict[str, int]:
     """Sizes of :class:`VideoLlamaVision` that no config.json says, from the stored tensors."""
     positions = "video_frame_position_embedding.weight"
-    return {
+    sizes = {
         "num_video_queries": stored_size(path, shapes, "video_query_tokens", 1),
-        "num_video_layers": counted_layers(shapes, "video_Qformer.bert.encoder.layer."),
         "max_frames": stored_size(path, shapes, positions, 0),
         "token_width": stored_size(path, shapes, "llama_proj.weight", 0),
     }
+    # Were they counted, a file without the last would load as a smaller model.
+    layers = "video_Qformer.bert.encoder.layer."
+    check_stored_layers(path, shapes, layers, NUM_VIDEO_LAYERS)
+    return sizes
 
 
 def _divided(model: VideoLlamaVision, shapes: Mapping[str, Shape]) -> tuple[Names, Names]:

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameRule, Frames, LastFrames, middle_frames
+from vidreason.baselines.questions import is_about_next
 from vidreason.baselines.system import Facts, System
 from vidreason.baselines.vjepa2.config import LookAhead
 from vidreason.baselines.vjepa2.future_latents import FutureLatents, load_future_latents
@@ -97,13 +98,16 @@ class VJepa2Probe(System):
 
     @override
     def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Choose the likeliest option where all options are labels; others are not applicable."""
+        """Name the likeliest option where all are labels and a question asks what comes next.
+
+        Other questions are not applicable to it.
+        """
         replies = []
         for scores, example in zip(self._log_probabilities(videos), examples, strict=True):
             indices = [self._index_of.get(normalise_answer(option)) for option in example.options]
             # One option that is no label would make a choice among the others meaningless.
             known = [float(scores[index]) for index in indices if index is not None]
-            if len(known) < len(indices):
+            if len(known) < len(indices) or not is_about_next(example):
                 replies.append(Reply(applies=False))
             else:
                 # The first of equally likely ones.
