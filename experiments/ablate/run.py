@@ -7,7 +7,7 @@ from experiments.ablate.config import StudyConfig
 from experiments.ablate.results import write_results
 from experiments.ablate.study import Run, expand, study_demo
 from experiments.demo.parts import run_parts
-from experiments.demo.run import demo_parts
+from experiments.demo.run import world_part
 from experiments.job_submission import print_commands, submit_jobs
 from experiments.jobs import Job, pending_jobs, run_jobs, unique_jobs
 
@@ -21,8 +21,7 @@ def ablate(config: StudyConfig) -> int:
     jobs = ordered_jobs(runs)
     # The world is written here; everything else is a job.
     if config.microworld is not None:
-        parts = demo_parts(study_demo(config))
-        run_parts(parts[:1], Path(config.run_dir))  # the world
+        run_parts([world_part(study_demo(config))], Path(config.run_dir))
     failed: list[Job] = []
     if config.submit == "print":
         print_commands(jobs)

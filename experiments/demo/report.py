@@ -16,7 +16,6 @@ from experiments.demo.results import (
     NAMES,
     NEXT_EVENT,
     DemoResults,
-    read_results,
     summary,
 )
 from experiments.experiment_config import ExperimentConfig
@@ -37,9 +36,10 @@ _STYLE = Path(__file__).with_name("report.css")
 _PACKAGES = ("vidreason", "torch", "lightning", "transformers", "peft", "segment-anything", "av")
 
 
-def write_demo_report(run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig) -> None:
+def write_demo_report(
+    run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig, results: DemoResults
+) -> None:
     """Write both pages from what the demo's other parts have left in ``run_dir``."""
-    results = read_results(stage1, stage2)
     videos = read_answers(run_dir)
     source = VisualTokenSource(stage2.perceiver, stage2.store)
     write_report_page(

@@ -21,7 +21,7 @@ from experiments.demo.imagine import Imagining, write_fusion_core, write_tuned_r
 from experiments.demo.parts import Part, run_parts
 from experiments.demo.references import write_references
 from experiments.demo.report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
-from experiments.demo.results import CONTROLS, read_results, summary
+from experiments.demo.results import CONTROLS, DemoResults, read_results, summary
 from experiments.evaluate.run import answer_benchmark
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.resume import checkpoint_folder
@@ -49,13 +49,13 @@ def demo(config: DemoConfig) -> None:
     """Do what is not done yet; print the table and the answers."""
     _quieten_libraries()
     run_dir = Path(config.run_dir)
-    run_parts(demo_parts(config), run_dir)
     stage1, stage2 = stage_experiment(config, "stage1"), stage_experiment(config, "stage2")
-    results = read_results(stage1, stage2)
-    tables = [table.to_text() for table in results.tables]
+    results = cache(lambda: read_results(stage1, stage2))  # 12 CPU s for 100 videos (measured)
+    run_parts(demo_parts(config, results), run_dir)
+    tables = [table.to_text() for table in results().tables]
     videos = read_answers(run_dir)
     answers = [answers_text(video) for video in videos]
-    print("\n\n".join(["", *tables, *answers, "\n".join(summary(results))]))
+    print("\n\n".join(["", *tables, *answers, "\n".join(summary(results()))]))
     files = [f"table:  {run_dir / TABLE_FILE}", f"report: {run_dir / REPORT_FILE}"]
     if videos:  # none is shown where no form has questions that are
         files.append(
@@ -65,21 +65,20 @@ def demo(config: DemoConfig) -> None:
     print("\n" + "\n".join(files))
 
 
-def demo_parts(config: DemoConfig) -> list[Part]:
-    """The demo's parts, in their order."""
+def demo_parts(config: DemoConfig, results: Callable[[], DemoResults]) -> list[Part]:
+    """The demo's parts, in their order.
+
+    Args:
+        config: Of the demo.
+        results: Gives the scores once all is answered.
+    """
     run_dir = Path(config.run_dir)
-    world = world_config(config)
     shared = stage_experiment(config, None)
     stage1, stage2 = stage_experiment(config, "stage1"), stage_experiment(config, "stage2")
     answering = [stage2.decoding, stage2.evaluation]
     imagining = cache(lambda: Imagining(shared, config.world_seed))  # drawn once for all parts
     return [
-        Part(
-            title="world: videos and annotations",
-            settings=world,
-            outputs=(run_dir / "world",),
-            work=lambda: write_world(run_dir / "world", world),
-        ),
+        world_part(config),
         Part(
             title="perceive: visual tokens",
             settings=[perceiver_fingerprint(shared.perceiver), shared.store],
@@ -104,7 +103,7 @@ def demo_parts(config: DemoConfig) -> list[Part]:
             title="evaluate",
             settings=answering,
             outputs=(evaluation_folder(stage1), evaluation_folder(stage2), run_dir / TABLE_FILE),
-            work=lambda: _evaluate(run_dir, stage1, stage2, config.world_seed),
+            work=lambda: _evaluate(config, stage1, stage2, results),
         ),
         Part(
             title="answer",
@@ -116,10 +115,21 @@ def demo_parts(config: DemoConfig) -> list[Part]:
             title="report",
             settings=None,
             outputs=(run_dir / REPORT_FILE, run_dir / QUESTIONS_FILE),
-            work=lambda: write_demo_report(run_dir, stage1, stage2),
+            work=lambda: write_demo_report(run_dir, stage1, stage2, results()),
             repeat=True,
         ),
     ]
+
+
+def world_part(config: DemoConfig) -> Part:
+    """The part that writes the world."""
+    folder, world = Path(config.run_dir) / "world", world_config(config)
+    return Part(
+        title="world: videos and annotations",
+        settings=world,
+        outputs=(folder,),
+        work=lambda: write_world(folder, world),
+    )
 
 
 def _before_the_stages(
@@ -217,13 +227,16 @@ def stage_experiment(
 
 
 def _evaluate(
-    run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig, world_seed: int
+    config: DemoConfig,
+    stage1: ExperimentConfig,
+    stage2: ExperimentConfig,
+    results: Callable[[], DemoResults],
 ) -> None:
     answer_benchmark(dataclasses.replace(stage2, controls=list(CONTROLS)))
-    write_references(stage2, world_seed)
+    write_references(stage2, config.world_seed)
     answer_benchmark(dataclasses.replace(stage1, controls=["none"]))
-    tables = [table.to_markdown() for table in read_results(stage1, stage2).tables]
-    write_atomically(run_dir / TABLE_FILE, "\n\n".join(tables) + "\n")
+    tables = [table.to_markdown() for table in results().tables]
+    write_atomically(Path(config.run_dir) / TABLE_FILE, "\n\n".join(tables) + "\n")
 
 
 def _answer_shown_videos(config: DemoConfig, stage2: ExperimentConfig) -> None:
