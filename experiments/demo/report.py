@@ -64,7 +64,7 @@ def write_demo_report(
             for column in [NEXT_EVENT]
             if column in results.cells[FULL]
         ),
-        *(table_element(table, strong=FULL) for table in results.tables),
+        *(table_element(table, strong=FULL) for table in (*results.tables, *results.forecasts)),
         f'<p><a href="{QUESTIONS_FILE}">Every question, with its frames and what the model and the '
         "controls answered</a></p>",
         "<h2>Training</h2>",

@@ -74,8 +74,9 @@ class DemoResults:
     cells: Mapping[str, Mapping[Column, Cell]]
     chances: Mapping[Column, float]
     tables: Sequence[Table]
-    """All questions and all corpora; for each corpus, its types of questions; then confidences and
-    computed distributions over next events."""
+    """All questions and all corpora; then, for each corpus, its types of questions."""
+    forecasts: Sequence[Table]
+    """Printed confidences and computed probabilities of next events beside what came."""
 
 
 def read_results(stage1: ExperimentConfig, stage2: ExperimentConfig) -> DemoResults:
@@ -148,13 +149,23 @@ def score_demo(runs: Runs, train: Iterable[Example]) -> DemoResults:
         accuracy_table(corpus, cells, columns, chances=chances, names=NAMES)
         for corpus in dict.fromkeys(corpus for corpus, _ in columns if corpus != ALL)
     ]
-    evidence = [ROW_NAMES[control] for control in LESS_AND_LESS]
-    confidences = [table for each in run_calibrations(runs) for table in each.tables()]
-    next_events = next_event_scores(runs, full=FULL, evidence=evidence).values()
-    distributions = [table for of_corpus in next_events for table in of_corpus.tables]
     return DemoResults(
         runs=runs,
         cells=cells,
         chances=chances,
-        tables=(overall, *of_corpora, *confidences, *distributions),
+        tables=(overall, *of_corpora),
+        forecasts=_forecast_tables(runs),
     )
+
+
+def _forecast_tables(runs: Runs) -> list[Table]:
+    corpus, _ = NEXT_EVENT
+    predictions = {
+        name: [row for row in rows if row.corpus == corpus] for name, rows in runs.items()
+    }
+    evidence = [ROW_NAMES[control] for control in LESS_AND_LESS]
+    scores = next_event_scores(predictions, full=FULL, evidence=evidence).values()
+    return [
+        *(table for each in run_calibrations(predictions) for table in each.tables()),
+        *(table for of_corpus in scores for table in of_corpus.tables),
+    ]

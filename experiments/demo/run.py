@@ -50,7 +50,7 @@ def demo(config: DemoConfig) -> None:
     _quieten_libraries()
     run_dir = Path(config.run_dir)
     stage1, stage2 = stage_experiment(config, "stage1"), stage_experiment(config, "stage2")
-    results = cache(lambda: read_results(stage1, stage2))  # 12 CPU s for 100 videos (measured)
+    results = cache(lambda: read_results(stage1, stage2))  # takes seconds
     run_parts(demo_parts(config, results), run_dir)
     tables = [table.to_text() for table in results().tables]
     videos = read_answers(run_dir)
@@ -235,7 +235,7 @@ def _evaluate(
     answer_benchmark(dataclasses.replace(stage2, controls=list(CONTROLS)))
     write_references(stage2, config.world_seed)
     answer_benchmark(dataclasses.replace(stage1, controls=["none"]))
-    tables = [table.to_markdown() for table in results().tables]
+    tables = [table.to_markdown() for table in (*results().tables, *results().forecasts)]
     write_atomically(Path(config.run_dir) / TABLE_FILE, "\n\n".join(tables) + "\n")
 
 

@@ -127,7 +127,7 @@ def test_next_events_have_calibration_and_distributions():
     results = score_demo({FULL: rows(0.75), ROW_NAMES["blind"]: rows(0.6)}, [])
     scores = {
         (row[0], name): value
-        for table in results.tables
+        for table in results.forecasts
         if "computed probability" in table.title or "computed distributions" in table.title
         for row in table.rows
         for name, value in zip(table.header, row, strict=True)
