@@ -18,7 +18,7 @@ from PIL import Image
 from vidreason.baselines import frame_messages
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.encoded_frames import mp4
-from vidreason.baselines.endpoint import MAX_OUTPUT_CHARS, Endpoint
+from vidreason.baselines.endpoint import MAX_OUTPUT_CHARS, MAX_REFUSED_AT_FIRST, Endpoint
 from vidreason.baselines.frames import Frames
 from vidreason.baselines.system import SystemAnswerer
 from vidreason.endpoints import messages as endpoint_messages
@@ -332,6 +332,25 @@ def test_what_is_refused_is_an_empty_answer_and_no_end(server, load, caplog):
         *("the output was cut at the limit of tokens", None),
     ]
     assert "5 of 7 requests have no answer, such as one" in caplog.text
+
+
+@pytest.mark.parametrize("first", ["refused", "answered"])
+def test_a_service_that_refuses_everything_ends_the_run(server, load, first):
+    def answer(request):
+        if first == "answered" and "is 0?" in prompt_of(request):
+            return reply("fine")
+        return http(200, {"choices": [], "model": "m"})
+
+    server.script(ByRequest(answer))
+    endpoint = load()
+    videos, asked = questions(MAX_REFUSED_AT_FIRST + 1)
+    assert len(endpoint.answer(videos[:20], asked[:20])) == 20
+    if first == "answered":
+        # What it answered once, it can: these are refused for what is in them.
+        assert all(not one.output for one in endpoint.answer(videos[20:], asked[20:]))
+        return
+    with pytest.raises(ValueError, match=r"none of its first 33 .*choices is a list of 0"):
+        endpoint.answer(videos[20:], asked[20:])
 
 
 def test_an_outage_ends_the_run_and_what_was_answered_is_kept(server, load):

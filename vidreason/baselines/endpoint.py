@@ -50,6 +50,8 @@ NUM_PARALLEL = 8
 """Requests at a time."""
 MAX_OUTPUT_CHARS = 65_536
 """Longest output that a row keeps, of services that do not hold to the limit of tokens."""
+MAX_REFUSED_AT_FIRST = 32
+"""Requests that may be refused before the first one is answered; then there is a common cause."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ class Endpoint(System):
         )
         # Pictures are taken by all; for videos it is found out with the first batch that has one.
         self._takes_video = config.frames_as == "images"
+        self._num_answered = self._num_refused = 0
         from vidreason.endpoints.client import ChatEndpoint  # needs a package of an extra
 
         self._connect = ChatEndpoint
@@ -170,9 +173,25 @@ class Endpoint(System):
                 "%s: %d of %d requests have no answer, such as one of which it says: %s",
                 *(self._model_id, len(refused), len(replies), printable(refused[0])),
             )
+        self._check_refusals(refused, len(replies))
         # Each reply for all requests that are alike.
         by_key = dict(zip(different, replies, strict=True))
         return [_as_reply(by_key[key]) for key in keys]
+
+    def _check_refusals(self, refused: Sequence[str], num_replies: int) -> None:
+        """Make sure that the endpoint answers some request at all.
+
+        Raises:
+            ValueError: It refused the first :data:`MAX_REFUSED_AT_FIRST`, each for what is in it.
+        """
+        self._num_refused += len(refused)
+        self._num_answered += num_replies - len(refused)
+        if not self._num_answered and self._num_refused >= MAX_REFUSED_AT_FIRST:
+            raise ValueError(
+                f"baselines: {self._model_id} answered none of its first {self._num_refused} "
+                f"requests; of the last it says: {printable(refused[-1])}; change what all have in "
+                "common, such as num_frames, max_pixels or the model, and take another run_dir"
+            )
 
     def _requests(
         self, videos: Sequence[Frames], examples: Sequence[Example]
