@@ -30,7 +30,7 @@ from vidreason.evaluation.answerer import Reply
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.example import Example
-from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+from vidreason.reasoning.prompts import FUTURE_FRAMES_PROMPT, FUTURE_PREDICTION_PROMPT
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import DIRECT
 
@@ -148,7 +148,7 @@ def test_predicted_frames_of_a_real_video_go_to_the_captioner(folder, video):
     system = load(Mcvd, folder, Captioner(captioner, middle_frames(3)))
     asked_twice = [example(0), example(1)]
     replies = system.predict([frames, frames], asked_twice)
-    assert [reply.output for reply in replies] == [f"3 frames: {FUTURE_PREDICTION_PROMPT}"] * 2
+    assert [reply.output for reply in replies] == [f"3 frames: {FUTURE_FRAMES_PROMPT}"] * 2
     shown, again = captioner.shown
     assert again is shown, "questions about one video share its prediction"
     # Four frames at the model's rate, at the side of the middle square.
@@ -169,7 +169,8 @@ def test_the_control_shows_the_last_observed_frames(folder, video):
     frames = FrameReader(DIRECT)(video, None, None, CaptionerOnObserved.frame_rule(config(folder)))
     captioner = Scripted()
     system = load(CaptionerOnObserved, folder, Captioner(captioner, middle_frames(2)))
-    system.predict([frames], [example()])
+    [reply] = system.predict([frames], [example()])
+    assert reply.output == f"2 frames: {FUTURE_PREDICTION_PROMPT}"
     [shown] = captioner.shown
     small = observed_frames(frames, DiffusionConfig(**SIZES))
     assert torch.equal(shown.pixels, enlarge(small, *frames.pixels.shape[-2:]))
@@ -210,13 +211,14 @@ def test_a_configuration_names_the_captioner(folder, video, monkeypatch):
         example(1, media=video, options=("yes", "no"), answer_index=0, question_type="predictive"),
         example(2, media=video, options=("yes", "no"), answer_index=0, question_type="explanatory"),
     ]
-    for name in ("mcvd", "control"):
+    prompts = {"mcvd": FUTURE_FRAMES_PROMPT, "control": FUTURE_PREDICTION_PROMPT}
+    for name, prompt in prompts.items():
         assert not baseline_problems(name, configs[name], configs, DecodingConfig())
         baseline = Baseline(name, configs, DecodingConfig(), torch.device("cpu"), DIRECT)
         answerer = baseline.answerer(questions, "none")
         assert answerer.capabilities == {"predict", "choose"}
         rows = evaluate_examples(answerer, questions, EvaluationConfig())
-        assert rows[0].output == f"3 frames: {FUTURE_PREDICTION_PROMPT}"
+        assert rows[0].output == f"3 frames: {prompt}"
         assert [row.output for row in rows[1:]] == ["yes", ""]
         # Not applicable, and neither right nor wrong.
         assert [row.missing_capability for row in rows] == ["", "", "choose"]
@@ -237,8 +239,10 @@ def test_a_configuration_names_the_captioner(folder, video, monkeypatch):
 def test_a_blind_run_stays_blind(folder, video):
     frames = no_frames(FrameReader(DIRECT)(video, None, None, Mcvd.frame_rule(config(folder))))
     captioner = Scripted()
-    load(Mcvd, folder, Captioner(captioner, middle_frames(2))).predict([frames], [example()])
+    system = load(Mcvd, folder, Captioner(captioner, middle_frames(2)))
+    [reply] = system.predict([frames], [example()])
     assert captioner.shown == [frames]
+    assert reply.output == f"0 frames: {FUTURE_PREDICTION_PROMPT}"
 
 
 def test_one_frame_is_enough(folder, video):

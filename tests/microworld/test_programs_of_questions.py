@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from scripted_world import ScriptedModules, numbered_frames
@@ -19,7 +20,8 @@ from vidreason.microworld.program_language_model import program_pairs
 from vidreason.microworld.program_templates import write_program
 from vidreason.microworld.questions import arrange
 from vidreason.microworld.simulation import COLORS, SHAPES, Body, Rollout, Scene, simulate
-from vidreason.reasoning.prompts import grounding_prompt
+from vidreason.reasoning.predictions import parse_predictions
+from vidreason.reasoning.prompts import FUTURE_FRAMES_PROMPT, grounding_prompt
 
 CORPORA = (
     *("nextqa", "activitynet_qa", "nextgqa", "clevrer", "vcr", "test_of_time"),
@@ -196,3 +198,19 @@ def test_times_are_told_from_frames() -> None:
     assert grounded.result is not None
     start, end = map(float, grounded.result.split(" to "))
     assert abs((start + end) / 2 - hit) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("bodies", "event"),
+    [
+        (SCENE.bodies, "a red circle enters from the left and moves on"),
+        (SCENE.bodies[4:], "nothing happens"),
+    ],
+)
+def test_of_predicted_frames_the_first_event_in_them_is_told(
+    bodies: tuple[Body, ...], event: str
+) -> None:
+    outcome = run(simulate(replace(SCENE, bodies=bodies)), FUTURE_FRAMES_PROMPT, ())
+    assert outcome.result is not None, outcome.failure
+    [prediction] = parse_predictions(outcome.result).items
+    assert prediction.event == event

@@ -16,6 +16,7 @@ from vidreason.reasoning.futures import event_time_question
 from vidreason.reasoning.prompts import (
     CAUSAL_EXPLANATION_PROMPT,
     EVENT_REASONING_PROMPT,
+    FUTURE_FRAMES_PROMPT,
     FUTURE_PREDICTION_PROMPT,
     grounding_prompt,
     yes_no_prompt,
@@ -226,6 +227,11 @@ return chr(10).join([f"{n + 1}. {text}" for n, (_, text) in enumerate(listed)]) 
     re.escape(FUTURE_PREDICTION_PROMPT): """\
 event = future(video, objects(video))
 return f"1. {event[1]}" + chr(10) + "Confidence: 0.6"
+""",
+    re.escape(FUTURE_FRAMES_PROMPT): """\
+listed = events(video, objects(video))
+event = listed[0][1] if listed else "nothing happens"
+return f"1. {event}" + chr(10) + "Confidence: 0.6"
 """,
 }
 _GROUNDED: dict[str, str] = {

@@ -24,6 +24,13 @@ FUTURE_PREDICTION_PROMPT = (
 )
 """Section 3.3.1, word for word."""
 
+FUTURE_FRAMES_PROMPT = (
+    "These frames show what happens next in a video. Name up to three events in them, the first "
+    "one first. For each event, provide a brief justification and a confidence score from 0 to 1."
+)
+"""Asks for a description of frames that were predicted (section 5.2, MCVD), in the form of
+predictions; the paper gives no words."""
+
 CAPTION_PROMPT = "Describe the video."
 """Stage 1's prompt; the paper gives none."""
 

@@ -1,18 +1,20 @@
 """MCVD and a captioner as a baseline, with its control: the captioner on what MCVD was shown.
 
-MCVD predicts pictures and no words. So its frames of the future go to another system, which is
-asked about them as about any video. The control asks the same of the last observed frames, as small
+MCVD predicts pictures and no words. So its frames of the future go to another system, which says
+what happens in them. The control asks it what will happen after the last observed frames, as small
 as MCVD sees them: what the two rows differ by is the prediction.
 """
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameRule, Frames, LastFrames
@@ -25,6 +27,7 @@ from vidreason.baselines.system import Captioner, Facts, System
 from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
 from vidreason.perception.weights import local_folder
+from vidreason.reasoning.prompts import FUTURE_FRAMES_PROMPT
 from vidreason.reasoning.reasoner_config import DecodingConfig
 
 _SOURCE = "voletiv/mcvd-pytorch@451da2e"
@@ -179,6 +182,9 @@ class CaptionerOnObserved(System):
 class Mcvd(CaptionerOnObserved):
     """MCVD and a captioner: what the captioner says of the frames that MCVD predicts.
 
+    Where the next events are asked for, it is told that the frames show them
+    (:data:`.FUTURE_FRAMES_PROMPT`); questions with options keep their words.
+
     Args:
         model: The MCVD model.
         captioner: What is asked.
@@ -194,6 +200,15 @@ class Mcvd(CaptionerOnObserved):
             raise ValueError("weights.model: this MCVD model does not predict from past frames")
         self._model = model
         self._device = device
+
+    @override
+    def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Ask for the events in the predicted frames, of a blind run in the benchmark's words."""
+        asked = [
+            replace(example, prompt=FUTURE_FRAMES_PROMPT) if video.seconds else example
+            for video, example in zip(videos, examples, strict=True)
+        ]
+        return super().predict(videos, asked)
 
     @classmethod
     def load_with_captioner(
@@ -221,8 +236,8 @@ class Mcvd(CaptionerOnObserved):
             source=_SOURCE,
             deviations=(
                 f"adapted: MCVD({model.name}, {side} px) + {config.captioner}, which is asked "
-                f"about the {model.model.num_predicted} frames that MCVD predicts, in the words of "
-                "the benchmark",
+                f"what happens in the {model.model.num_predicted} frames that MCVD predicts; "
+                "questions with options keep their words",
                 "frames are resized by a bilinear filter instead of Lanczos",
             ),
             trained_on=tuple(model.trained_on),
@@ -239,6 +254,7 @@ class Mcvd(CaptionerOnObserved):
             **super().answering(config),
             **{"sampler": model.sampler, "sampling_steps": model.sampling_steps},
             **{"num_predicted": model.num_predicted, "seed": _SEED},
+            "prompt": FUTURE_FRAMES_PROMPT,
         }
 
     def _changed(self, video: Frames, example: Example) -> Frames:
