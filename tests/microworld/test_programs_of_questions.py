@@ -203,7 +203,7 @@ def test_times_are_told_from_frames() -> None:
 @pytest.mark.parametrize(
     ("bodies", "event"),
     [
-        (SCENE.bodies, "a red circle enters from the left and moves on"),
+        (SCENE.bodies, "a red circle enters from the left"),
         (SCENE.bodies[4:], "nothing happens"),
     ],
 )

@@ -231,6 +231,8 @@ return f"1. {event[1]}" + chr(10) + "Confidence: 0.6"
     re.escape(FUTURE_FRAMES_PROMPT): """\
 listed = events(video, objects(video))
 event = listed[0][1] if listed else "nothing happens"
+for ending in (" and moves on", " because", ", so"):
+    event = event.split(ending)[0]
 return f"1. {event}" + chr(10) + "Confidence: 0.6"
 """,
 }
