@@ -343,14 +343,14 @@ def test_a_service_that_refuses_everything_ends_the_run(server, load, first):
 
     server.script(ByRequest(answer))
     endpoint = load()
-    videos, asked = questions(MAX_REFUSED_AT_FIRST + 1)
-    assert len(endpoint.answer(videos[:20], asked[:20])) == 20
+    videos, examples = questions(MAX_REFUSED_AT_FIRST + 1)
+    assert len(endpoint.answer(videos[:20], examples[:20])) == 20
     if first == "answered":
         # What it answered once, it can: these are refused for what is in them.
-        assert all(not one.output for one in endpoint.answer(videos[20:], asked[20:]))
+        assert all(not one.output for one in endpoint.answer(videos[20:], examples[20:]))
         return
     with pytest.raises(ValueError, match=r"none of its first 33 .*choices is a list of 0"):
-        endpoint.answer(videos[20:], asked[20:])
+        endpoint.answer(videos[20:], examples[20:])
 
 
 def test_an_outage_ends_the_run_and_what_was_answered_is_kept(server, load):

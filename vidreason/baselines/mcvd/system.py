@@ -204,11 +204,11 @@ class Mcvd(CaptionerOnObserved):
     @override
     def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Ask for the events in the predicted frames, of a blind run in the benchmark's words."""
-        asked = [
+        questions = [
             replace(example, prompt=FUTURE_FRAMES_PROMPT) if video.seconds else example
             for video, example in zip(videos, examples, strict=True)
         ]
-        return super().predict(videos, asked)
+        return super().predict(videos, questions)
 
     @classmethod
     def load_with_captioner(
