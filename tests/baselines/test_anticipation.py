@@ -66,7 +66,7 @@ def test_rnn_has_the_official_output_and_roll_out() -> None:
     # exact result is as near to them as their own rounding.
     for dtype, tolerance, length_tolerance in (
         (torch.float64, TOLERANCE, 2.5e-5),
-        (torch.float32, 2 * TOLERANCE, 1e-4),
+        (torch.float32, 2 * TOLERANCE, 4e-4),
     ):
         network = AnticipationRNN(7, 32).to(dtype)
         network.load_official(variables)
@@ -80,7 +80,7 @@ def test_rnn_has_the_official_output_and_roll_out() -> None:
             *(7, [1, 3, 2], [40, 30, 20], 200, 60.0),
         )
         assert [f"a{label}" for label in labels] == golden["lab"]
-        assert frames == pytest.approx(golden["ln"], rel=1e-6, abs=length_tolerance)
+        assert frames == pytest.approx(golden["ln"], abs=length_tolerance)
     with pytest.raises(
         ValueError, match=r"variables: those of layer 3 .* \(7, 128\), expected \(6, 128\)"
     ):
